@@ -1,0 +1,371 @@
+//! What the machines ask of the outside world: appended to a buffer that the caller owns.
+//!
+//! No machine has an output queue of its own, so there is nothing to forget to poll, and under a lock nothing is emitted on behalf of somebody
+//! else. The buffer is reused from call to call; it allocates until it has seen its largest turn and then no more.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::error::{Cause, Failure};
+use crate::id::{Attempt, BatchId, FlightId, GroupId, LeaseId, OpId, PeerId, RemovalId, RequestId, Revision};
+use crate::time::Instant;
+use crate::value::{Key, Value};
+
+/// Something for the embedder to do. Exhaustive on purpose: an intent that a loop skips is a hang, so skipping one must not compile.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Intent {
+    /// Ask the origin. Answer with `handle_loaded`, also when the loader panicked or `deadline` passed.
+    Load {
+        /// The flight that wants the value.
+        flight: FlightId,
+        /// Hand this back with the result.
+        attempt: Attempt,
+        /// What to load.
+        key: Key,
+        /// After this nobody wants the result.
+        deadline: Instant,
+    },
+    /// Nobody wants the result of this flight's origin load any more: stop it. An answer that comes all the same is stale, and harmless.
+    AbortLoad {
+        /// The flight.
+        flight: FlightId,
+    },
+    /// Send one batch to a peer. Answer with `handle_replies` as results arrive and `handle_batch_closed` at the end.
+    Fetch(Batch),
+    /// Nobody wants this batch any more: reset its stream.
+    AbortFetch {
+        /// The peer it was sent to.
+        peer: PeerId,
+        /// The batch.
+        batch: BatchId,
+    },
+    /// Answer a peer's request: results in the order they became known; `last` closes the answer.
+    Reply {
+        /// The request.
+        request: RequestId,
+        /// Indexes into the request's keys, with what became of each.
+        results: Vec<(u32, Result<Fetched, Failure>)>,
+        /// Whether this completes the request.
+        last: bool,
+    },
+    /// Tell a peer to forget. Answer with `handle_invalidated`.
+    Invalidate {
+        /// The removal that waits for the acknowledgement.
+        removal: RemovalId,
+        /// Whom to tell.
+        peer: PeerId,
+        /// What to forget.
+        what: Invalidation,
+        /// After this the peer counts as not reached.
+        deadline: Instant,
+    },
+    /// Dial a peer. Answer with `handle_connected` or `handle_disconnected`.
+    Connect {
+        /// The peer.
+        peer: PeerId,
+        /// Its address.
+        name: Arc<str>,
+    },
+    /// The peer left the ring: close its connection.
+    Forget {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// Something to ask of the registry. Answer with `handle_registry`, or `handle_watch` for what a watch brings.
+    Registry(RegistryIntent),
+}
+
+/// Something to ask of the registry. Exhaustive like [`Intent`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum RegistryIntent {
+    /// Grant a lease of `ttl` and put this node's record under it.
+    Register {
+        /// The operation.
+        op: OpId,
+        /// How long the lease lives without a keep-alive.
+        ttl: Duration,
+    },
+    /// Keep the lease alive, once.
+    KeepAlive {
+        /// The operation.
+        op: OpId,
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// Delete this node's record and revoke the lease.
+    Deregister {
+        /// The operation.
+        op: OpId,
+        /// The lease, where one was granted.
+        lease: Option<LeaseId>,
+    },
+    /// List all members, with the revision of the list.
+    List {
+        /// The operation.
+        op: OpId,
+    },
+    /// Watch for changes after `after`, until told otherwise: a new `Watch` replaces the one before.
+    Watch {
+        /// The operation.
+        op: OpId,
+        /// The revision to start behind.
+        after: Revision,
+    },
+}
+
+/// A batch of keys for one peer.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Batch {
+    /// The peer.
+    pub peer: PeerId,
+    /// The batch's id, for the answers.
+    pub batch: BatchId,
+    /// How to speak to the peer.
+    pub protocol: Protocol,
+    /// What to ask for; replies name indexes into this. One item for [`Protocol::Single`].
+    pub items: Vec<FetchItem>,
+    /// The latest of the items' deadlines.
+    pub deadline: Instant,
+}
+
+/// How a peer is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Protocol {
+    /// `groupcache.v1`: many keys a message, remaining TTL, error kinds.
+    Batched,
+    /// `groupcachepb.GroupCache/Get`: one key a call, for a peer that answered UNIMPLEMENTED to the other.
+    Single,
+}
+
+/// One key of a batch.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FetchItem {
+    /// The flight that wants the value.
+    pub flight: FlightId,
+    /// The flight's try.
+    pub attempt: Attempt,
+    /// What to fetch.
+    pub key: Key,
+    /// After this nobody wants the result.
+    pub deadline: Instant,
+}
+
+/// What a peer is told to forget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Invalidation {
+    /// One key.
+    Key(Key),
+    /// Every key of a group.
+    Group(GroupId),
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Level {
+    /// This node's own share of the cache.
+    Main,
+    /// A hot copy of another node's key.
+    Hot,
+    /// Fetched from a peer.
+    Peer,
+    /// Loaded from the origin by this node.
+    Origin,
+}
+
+/// A value, and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fetched {
+    /// The value.
+    pub value: Value,
+    /// Where it came from.
+    pub level: Level,
+    /// When it expires; [`Instant::MAX`] for never.
+    pub expires: Instant,
+}
+
+impl Fetched {
+    /// A value from `level` that expires at `expires`.
+    #[must_use]
+    pub const fn new(value: Value, level: Level, expires: Instant) -> Self {
+        Self { value, level, expires }
+    }
+}
+
+/// What became of an origin load or of one fetched key: what the embedder hands in.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Outcome {
+    /// A value. `ttl` is how long it may be kept: for a fetch what the owner has left, for a load what the loader says.
+    Value {
+        /// The value.
+        value: Value,
+        /// How long it lives; `None` leaves it to the group's configuration.
+        ttl: Option<Duration>,
+    },
+    /// An answer with authority: the key does not exist, or the load failed. It is not asked for elsewhere.
+    Failed(Failure),
+    /// No answer: the source could not be reached, or could not answer. The flight tries its next source.
+    Unreachable(Option<Cause>),
+}
+
+/// A waiter and what it waited for.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Completion<W> {
+    /// The embedder's waiter, given back exactly once.
+    pub waiter: W,
+    /// What it gets.
+    pub result: Result<Fetched, Failure>,
+}
+
+impl<W> Completion<W> {
+    pub(crate) const fn new(waiter: W, result: Result<Fetched, Failure>) -> Self {
+        Self { waiter, result }
+    }
+}
+
+/// What a [`Shard`](crate::Shard) asks of the [`Link`](crate::Link) to a peer. [`Node`](crate::Node) passes these on by itself; who composes the
+/// machines differently does it in their place.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_enums)]
+pub enum PeerCall {
+    /// Fetch a key: call [`Link::fetch`](crate::Link::fetch), and hand a refusal back as [`Outcome::Unreachable`].
+    Fetch {
+        /// Whom to ask.
+        peer: PeerId,
+        /// What for.
+        item: FetchItem,
+    },
+    /// The flight lost interest: call [`Link::cancel`](crate::Link::cancel).
+    Cancel {
+        /// Who was asked.
+        peer: PeerId,
+        /// For which flight.
+        flight: FlightId,
+    },
+}
+
+/// What a [`Link`](crate::Link) tells a [`Shard`](crate::Shard): one fetch is settled. Goes to `Shard::handle_fetched`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Settled {
+    /// The flight.
+    pub flight: FlightId,
+    /// The try.
+    pub attempt: Attempt,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl Settled {
+    pub(crate) const fn new(flight: FlightId, attempt: Attempt, outcome: Outcome) -> Self {
+        Self { flight, attempt, outcome }
+    }
+}
+
+/// The caller's buffer for everything that calls emit.
+///
+/// Drain it after every call or after several, but before waiting for anything: nothing else remembers what is in it. `W` is the embedder's own
+/// waiter type.
+#[derive(Debug)]
+#[must_use = "effects that nobody carries out are lost loads"]
+pub struct Effects<W> {
+    pub(crate) intents: Vec<Intent>,
+    pub(crate) completions: Vec<Completion<W>>,
+    pub(crate) evicted: Vec<Value>,
+    pub(crate) calls: Vec<PeerCall>,
+    pub(crate) settled: Vec<Settled>,
+    pub(crate) removals: Vec<Removed<W>>,
+}
+
+/// A finished removal.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Removed<W> {
+    /// The embedder's waiter.
+    pub waiter: W,
+    /// Members that did not acknowledge: their hot copies live on for at most the hot TTL. Empty when the removal is complete.
+    pub unacknowledged: Vec<PeerId>,
+}
+
+impl<W> Default for Effects<W> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<W> Effects<W> {
+    /// An empty buffer. Allocates nothing yet.
+    pub const fn new() -> Self {
+        Self {
+            intents: Vec::new(),
+            completions: Vec::new(),
+            evicted: Vec::new(),
+            calls: Vec::new(),
+            settled: Vec::new(),
+            removals: Vec::new(),
+        }
+    }
+
+    /// Whether nothing is left to carry out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.intents.is_empty()
+            && self.completions.is_empty()
+            && self.calls.is_empty()
+            && self.settled.is_empty()
+            && self.removals.is_empty()
+    }
+
+    /// Takes out what is to be done, oldest first.
+    pub fn drain_intents(&mut self) -> alloc::vec::Drain<'_, Intent> {
+        self.intents.drain(..)
+    }
+
+    /// Takes out the waiters that are served.
+    pub fn drain_completions(&mut self) -> alloc::vec::Drain<'_, Completion<W>> {
+        self.completions.drain(..)
+    }
+
+    /// Takes out the finished removals.
+    pub fn drain_removals(&mut self) -> alloc::vec::Drain<'_, Removed<W>> {
+        self.removals.drain(..)
+    }
+
+    /// Takes out calls for links. Always empty behind a [`Node`](crate::Node).
+    pub fn drain_calls(&mut self) -> alloc::vec::Drain<'_, PeerCall> {
+        self.calls.drain(..)
+    }
+
+    /// Takes out settled fetches for shards. Always empty behind a [`Node`](crate::Node).
+    pub fn drain_settled(&mut self) -> alloc::vec::Drain<'_, Settled> {
+        self.settled.drain(..)
+    }
+
+    /// Drops evicted values. They are kept until here so that freeing their memory happens outside any lock around the machine.
+    pub fn free_evicted(&mut self) {
+        self.evicted.clear();
+    }
+}
+
+/// What a fact from outside meant to the machine.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Disposition {
+    /// It was taken.
+    Applied,
+    /// It was taken as a failure of one source; the next is being asked.
+    Retrying,
+    /// It was late, a duplicate, or never asked for. Normal in a distributed system: counted, and nothing else changed.
+    Stale,
+}

@@ -1,0 +1,280 @@
+//! What can go wrong, cut by who is at fault: the configuration, the caller's request, or what was asked for.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::error::Error;
+use core::fmt;
+
+/// An error's cause as the core keeps it: shared, since every waiter of a flight gets it.
+pub type Cause = Arc<dyn Error + Send + Sync + 'static>;
+
+/// The configuration is at fault: what it says cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A field's value lies outside its range.
+    OutOfRange {
+        /// The field's name.
+        field: &'static str,
+        /// What the field takes.
+        expected: &'static str,
+    },
+    /// A ring cannot be built from these members.
+    Ring(RingError),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { field, expected } => write!(f, "config field `{field}` must be {expected}"),
+            Self::Ring(_) => f.write_str("the ring cannot be built from these members"),
+        }
+    }
+}
+
+impl Error for ConfigError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Ring(error) => Some(error),
+            Self::OutOfRange { .. } => None,
+        }
+    }
+}
+
+/// The list of members is at fault: no ring can be built from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RingError {
+    /// Two members have the same name.
+    DuplicateMember(String),
+    /// A member's name is empty.
+    EmptyName,
+    /// A member's weight is 0, or over the scheme's maximum.
+    BadWeight {
+        /// The member.
+        member: String,
+        /// Its weight.
+        weight: u32,
+        /// The largest weight that the scheme takes; the smallest is 1.
+        max: u32,
+    },
+    /// More members than the scheme can place.
+    TooManyMembers {
+        /// How many there are.
+        count: usize,
+        /// How many the scheme takes.
+        max: usize,
+    },
+    /// No placement scheme has this name.
+    UnknownScheme(String),
+}
+
+impl fmt::Display for RingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DuplicateMember(name) => write!(f, "member `{name}` is listed twice"),
+            Self::EmptyName => f.write_str("a member's name is empty"),
+            Self::BadWeight { member, weight, max } => {
+                write!(f, "member `{member}` has weight {weight}: weights go from 1 to {max}")
+            }
+            Self::TooManyMembers { count, max } => {
+                write!(f, "{count} members: this scheme places at most {max}")
+            }
+            Self::UnknownScheme(name) => {
+                write!(f, "no placement scheme is named `{name}`: there are `slots/1` and `go-seed`")
+            }
+        }
+    }
+}
+
+impl Error for RingError {}
+
+/// The caller's request is at fault, or a limit is reached: refused at once, and no state has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The key has no bytes.
+    EmptyKey,
+    /// The key is longer than `max_key_len`.
+    KeyTooLong {
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// No group has this id.
+    NoSuchGroup,
+    /// `max_flights` loads are in progress.
+    FlightsFull {
+        /// The limit.
+        max: u32,
+    },
+    /// `max_waiters` callers wait, or `max_waiters_per_flight` for this key.
+    WaitersFull {
+        /// The limit that was reached.
+        max: u32,
+    },
+    /// The group has `max_loads` loads in progress.
+    GroupLoadsFull {
+        /// The limit.
+        max: u32,
+    },
+    /// The deadline has passed already.
+    DeadlinePassed,
+    /// The machine was shut down.
+    Stopped,
+}
+
+impl LoadError {
+    /// The kind that this refusal has on the wire.
+    #[must_use]
+    pub const fn kind(&self) -> FailureKind {
+        match self {
+            Self::EmptyKey | Self::KeyTooLong { .. } => FailureKind::InvalidKey,
+            Self::NoSuchGroup => FailureKind::NoSuchGroup,
+            Self::FlightsFull { .. } | Self::WaitersFull { .. } | Self::GroupLoadsFull { .. } => {
+                FailureKind::Overloaded
+            }
+            Self::DeadlinePassed => FailureKind::Deadline,
+            Self::Stopped => FailureKind::Stopping,
+        }
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptyKey => f.write_str("the key is empty"),
+            Self::KeyTooLong { len, max } => write!(f, "the key has {len} bytes: the limit is {max}"),
+            Self::NoSuchGroup => f.write_str("no such group"),
+            Self::FlightsFull { max } => write!(f, "{max} loads are in progress, the limit"),
+            Self::WaitersFull { max } => write!(f, "{max} callers wait, the limit"),
+            Self::GroupLoadsFull { max } => write!(f, "the group has {max} loads in progress, the limit"),
+            Self::DeadlinePassed => f.write_str("the deadline has passed"),
+            Self::Stopped => f.write_str("the node has stopped"),
+        }
+    }
+}
+
+impl Error for LoadError {}
+
+/// The kinds of failure that a waiter can be completed with. They cross the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The origin has no such key: authoritative when the owner says so, and cached.
+    NotFound,
+    /// The origin was asked and failed.
+    OriginFailed,
+    /// A limit of the node that was asked is reached.
+    Overloaded,
+    /// Time ran out.
+    Deadline,
+    /// The node that was asked has no such group.
+    NoSuchGroup,
+    /// The key is empty, too long, or not UTF-8 where the wire wants that.
+    InvalidKey,
+    /// The value is larger than the value limit.
+    ValueTooLarge,
+    /// The node is stopping.
+    Stopping,
+}
+
+impl FailureKind {
+    /// Every kind, in the order of the wire's numbers.
+    pub const ALL: [Self; 8] = [
+        Self::NotFound,
+        Self::OriginFailed,
+        Self::Overloaded,
+        Self::Deadline,
+        Self::NoSuchGroup,
+        Self::InvalidKey,
+        Self::ValueTooLarge,
+        Self::Stopping,
+    ];
+
+    /// A stable, short name: `not_found`, `origin_failed`, ...
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::OriginFailed => "origin_failed",
+            Self::Overloaded => "overloaded",
+            Self::Deadline => "deadline",
+            Self::NoSuchGroup => "no_such_group",
+            Self::InvalidKey => "invalid_key",
+            Self::ValueTooLarge => "value_too_large",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// Why a waiter did not get a value. Cheap to clone: all waiters of a flight get the same.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Failure {
+    /// What kind of failure, as it crosses the wire.
+    pub kind: FailureKind,
+    /// What lies behind it, where that is known.
+    pub cause: Option<Cause>,
+}
+
+impl Failure {
+    /// A failure with no further cause.
+    #[must_use]
+    pub const fn new(kind: FailureKind) -> Self {
+        Self { kind, cause: None }
+    }
+
+    /// A failure and the error behind it.
+    #[must_use]
+    pub const fn with_cause(kind: FailureKind, cause: Cause) -> Self {
+        Self { kind, cause: Some(cause) }
+    }
+
+    /// A failure and what is known of it in words: what a peer said, or which limit was hit.
+    #[must_use]
+    pub fn with_message(kind: FailureKind, message: impl Into<Box<str>>) -> Self {
+        Self { kind, cause: Some(Arc::new(Message(message.into()))) }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        Self::with_cause(error.kind(), Arc::new(error))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            FailureKind::NotFound => "not found",
+            FailureKind::OriginFailed => "the origin failed",
+            FailureKind::Overloaded => "overloaded",
+            FailureKind::Deadline => "deadline passed",
+            FailureKind::NoSuchGroup => "no such group",
+            FailureKind::InvalidKey => "invalid key",
+            FailureKind::ValueTooLarge => "the value is too large",
+            FailureKind::Stopping => "the node is stopping",
+        })
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+/// A cause that is known in words only.
+#[derive(Debug)]
+struct Message(Box<str>);
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Message {}

@@ -1,0 +1,147 @@
+//! What is cached: immutable bytes, shared by reference count, and the keys they are found by.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
+
+use bytes::Bytes;
+
+use crate::id::GroupId;
+
+/// An immutable value, in one exact-size allocation that all its readers share.
+///
+/// It is not a [`Bytes`]: a `Bytes` sliced out of a decoded message keeps the whole receive buffer alive, which no budget can see, and
+/// allocates on its first clone. Making a `Value` copies the bytes once; the embedder does so outside any lock, before it hands a result in.
+/// A clone is one reference-count increment.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Value(Arc<[u8]>);
+
+impl Value {
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Deref for Value {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value({} bytes)", self.0.len())
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self(Arc::from(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Arc::from(bytes))
+    }
+}
+
+impl From<Bytes> for Value {
+    fn from(bytes: Bytes) -> Self {
+        Self(Arc::from(&bytes[..]))
+    }
+}
+
+impl From<Arc<[u8]>> for Value {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Value> for Bytes {
+    /// Shares the allocation; nothing is copied.
+    fn from(value: Value) -> Self {
+        Self::from_owner(value)
+    }
+}
+
+/// A key of a group, owned and shared: the one allocation of a started miss.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    group: GroupId,
+    bytes: Arc<[u8]>,
+}
+
+impl Key {
+    /// The key `bytes` of `group`.
+    #[must_use]
+    pub fn new(group: GroupId, bytes: &[u8]) -> Self {
+        Self { group, bytes: Arc::from(bytes) }
+    }
+
+    /// The group.
+    #[must_use]
+    pub const fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// The key's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}, \"{}\")", self.group.index(), self.bytes.escape_ascii())
+    }
+}
+
+/// A key as a call takes it: borrowed, with its table hash computed by the caller.
+///
+/// The hash indexes tables and picks the shard. It never places a key on the ring (that hash is the ring's own, specified and frozen), so it
+/// should be keyed per process, against chosen-key floods. Tests supply equal hashes to force collisions.
+#[derive(Clone, Copy, Debug)]
+pub struct HashedKey<'a> {
+    group: GroupId,
+    bytes: &'a [u8],
+    hash: u64,
+}
+
+impl<'a> HashedKey<'a> {
+    /// The key `bytes` of `group`, whose table hash is `hash`. The hash must cover both.
+    #[must_use]
+    pub const fn new(group: GroupId, bytes: &'a [u8], hash: u64) -> Self {
+        Self { group, bytes, hash }
+    }
+
+    /// The group.
+    #[must_use]
+    pub const fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// The key's bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The table hash.
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        self.hash
+    }
+}

@@ -1,0 +1,1 @@
+//! groupcache on the wire.

@@ -1,0 +1,1 @@
+//! groupcache on tokio.

@@ -1,0 +1,13 @@
+//! What every groupcache adapter shares.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod retriever;
+mod rt;
+mod view;
+
+pub use error::{Error, ErrorKind};
+pub use retriever::{Loaded, RetrieveError, Retriever};
+pub use rt::{BoxFuture, Connection, Listener, Runtime};
+pub use view::ByteView;

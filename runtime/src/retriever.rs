@@ -1,0 +1,134 @@
+//! The origin as a user writes it: one async method, or a closure.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use groupcache_core::{Cause, Failure, FailureKind, Value};
+
+/// Loads what the cache does not have. Called at most once at a time for a key on its owner, however many callers wait.
+///
+/// It runs detached from any caller: one caller's leaving does not stop it. It is dropped at its next await when nobody waits any more or
+/// the deadline has passed. A panic is caught and reaches the waiters as [`ErrorKind::OriginFailed`](crate::ErrorKind::OriginFailed).
+///
+/// Every `Fn(String) -> impl Future<Output = Result<V, E>>` is a retriever: `V` is anything that turns into [`Loaded`] (`Vec<u8>`,
+/// `String`, `Bytes`, ...), `E` anything that turns into [`RetrieveError`] (that is, any error).
+#[async_trait]
+pub trait Retriever: Send + Sync + 'static {
+    /// Loads `key`.
+    ///
+    /// # Errors
+    /// [`RetrieveError::not_found`] when the origin says that there is no such key; any other error when it could not say.
+    async fn retrieve(&self, key: &str) -> Result<Loaded, RetrieveError>;
+}
+
+#[async_trait]
+impl<F, Fut, V, E> Retriever for F
+where
+    F: Fn(String) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<V, E>> + Send,
+    V: Into<Loaded>,
+    E: Into<RetrieveError>,
+{
+    async fn retrieve(&self, key: &str) -> Result<Loaded, RetrieveError> {
+        match self(key.to_owned()).await {
+            Ok(value) => Ok(value.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A loaded value, with how long it may be kept.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub(crate) value: Value,
+    pub(crate) ttl: Option<Duration>,
+}
+
+impl Loaded {
+    /// A value that lives as long as the group's configuration says.
+    pub fn new(value: impl Into<Value>) -> Self {
+        Self { value: value.into(), ttl: None }
+    }
+
+    /// Sets how long this value may be kept, in place of the group's TTL.
+    #[must_use]
+    pub const fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+}
+
+impl From<Vec<u8>> for Loaded {
+    fn from(value: Vec<u8>) -> Self {
+        Self::new(value)
+    }
+}
+
+impl From<String> for Loaded {
+    fn from(value: String) -> Self {
+        Self::new(value.into_bytes())
+    }
+}
+
+impl From<&'static str> for Loaded {
+    fn from(value: &'static str) -> Self {
+        Self::new(value.as_bytes())
+    }
+}
+
+impl From<Bytes> for Loaded {
+    fn from(value: Bytes) -> Self {
+        Self::new(value)
+    }
+}
+
+/// Why the origin gave no value: it has no such key, or it failed.
+///
+/// Not itself a [`std::error::Error`], so that `?` takes any error in a retriever; its cause reaches the callers as the source of theirs.
+pub struct RetrieveError(Failure);
+
+impl RetrieveError {
+    /// The origin says that there is no such key. The owner caches this answer for the group's negative TTL.
+    #[must_use]
+    pub const fn not_found() -> Self {
+        Self(Failure::new(FailureKind::NotFound))
+    }
+
+    /// The origin failed, with the reason in words.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self(Failure::with_message(FailureKind::OriginFailed, message.into()))
+    }
+
+    /// The origin's value has more than `limit` bytes, and reading it was given up.
+    #[must_use]
+    pub fn too_large(limit: usize) -> Self {
+        Self(Failure::with_message(FailureKind::ValueTooLarge, format!("the limit is {limit} bytes")))
+    }
+
+    /// The key is not one that this origin can have: a path that leads out of its directory, say.
+    pub fn invalid_key(message: impl Into<String>) -> Self {
+        Self(Failure::with_message(FailureKind::InvalidKey, message.into()))
+    }
+
+    pub(crate) fn into_failure(self) -> Failure {
+        self.0
+    }
+}
+
+impl fmt::Debug for RetrieveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl<E: StdError + Send + Sync + 'static> From<E> for RetrieveError {
+    fn from(error: E) -> Self {
+        let cause: Cause = Arc::new(error);
+        Self(Failure::with_cause(FailureKind::OriginFailed, cause))
+    }
+}
