@@ -6,6 +6,8 @@ use alloc::sync::Arc;
 use core::error::Error;
 use core::fmt;
 
+use crate::id::PeerId;
+
 /// An error's cause as the core keeps it: shared, since every waiter of a flight gets it.
 pub type Cause = Arc<dyn Error + Send + Sync + 'static>;
 
@@ -48,6 +50,13 @@ impl Error for ConfigError {
 pub enum RingError {
     /// Two members have the same name.
     DuplicateMember(String),
+    /// Two members have the same id.
+    DuplicateId {
+        /// The id.
+        id: PeerId,
+        /// The members' names.
+        members: [String; 2],
+    },
     /// A member's name is empty.
     EmptyName,
     /// A member's weight is 0, or over the scheme's maximum.
@@ -74,6 +83,9 @@ impl fmt::Display for RingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DuplicateMember(name) => write!(f, "member `{name}` is listed twice"),
+            Self::DuplicateId { id, members: [a, b] } => {
+                write!(f, "members `{a}` and `{b}` have the same id, {}", id.index())
+            }
             Self::EmptyName => f.write_str("a member's name is empty"),
             Self::BadWeight { member, weight, max } => {
                 write!(f, "member `{member}` has weight {weight}: weights go from 1 to {max}")
@@ -82,7 +94,10 @@ impl fmt::Display for RingError {
                 write!(f, "{count} members: this scheme places at most {max}")
             }
             Self::UnknownScheme(name) => {
-                write!(f, "no placement scheme is named `{name}`: there are `slots/1` and `go-seed`")
+                write!(
+                    f,
+                    "no placement scheme is named `{name}`: there are `slots/1`, `slots/1/18` and `go-seed`"
+                )
             }
         }
     }

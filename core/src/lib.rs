@@ -14,6 +14,7 @@ mod backoff;
 mod effects;
 mod error;
 mod id;
+mod ring;
 #[allow(dead_code)]
 mod rng;
 mod time;
@@ -27,5 +28,6 @@ pub use error::{Cause, ConfigError, Failure, FailureKind, LoadError, RingError};
 pub use id::{
     Attempt, BatchId, FlightId, GroupId, LeaseId, OpId, PeerId, RemovalId, RequestId, Revision, Ticket,
 };
+pub use ring::{Member, Placement, Ring, RingEpoch, Successors};
 pub use time::{Instant, Wake};
 pub use value::{HashedKey, Key, Value};
