@@ -40,7 +40,11 @@ fn owners_successors_and_members_are_found_without_allocating() {
             black_box(ring.owner(key));
             assert_eq!(black_box(ring.successors(key)).count(), 20);
         }
-        black_box((ring.member(PeerId::new(3)), ring.by_name("cache-3.example:6324"), ring.share(PeerId::new(3))));
+        black_box((
+            ring.member(PeerId::new(3)),
+            ring.by_name("cache-3.example:6324"),
+            ring.share(PeerId::new(3)),
+        ));
         assert_eq!(ALLOCATIONS.get(), before, "{placement}");
         black_box(ring.clone());
         assert!(ALLOCATIONS.get() > before, "the counter counts");

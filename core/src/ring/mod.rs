@@ -80,8 +80,9 @@ impl Ring {
 
     /// The ring that [`new`](Self::new) makes of these members with this ring's scheme, at the cost of what changed.
     ///
-    /// Slots: a join or a greater weight costs O(slots x weight added); a leave or a smaller weight O(slots + slots lost x sum of weights), which
-    /// for one of n equal members is 1/n of a full build. Measured at weight 1 on `slots/1`, 10 to 1000 members: about 0.5 ms either way. Changed ids alone cost O(n) and share the tables. `go-seed` builds anew.
+    /// Slots: a join or a greater weight costs O(slots x weight added); a leave or a smaller weight O(slots + slots lost x sum of weights),
+    /// which for one of n equal members is 1/n of a full build. Measured at weight 1 on `slots/1`, 10 to 1000 members: about 0.5 ms either
+    /// way. Changed ids alone cost O(n) and share the tables. `go-seed` builds anew.
     ///
     /// # Errors
     ///

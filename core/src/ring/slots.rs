@@ -347,15 +347,13 @@ mod tests {
     fn a_change_tells_survivors_from_added_tickets() {
         use crate::id::PeerId;
         let member = |name: &str, weight| Member::new(PeerId::new(0), name).with_weight(weight);
-        let old = [member("b", 2), member("d", 3), member("e", 1)];
+        let old = [member("b", 2), member("bb", 2), member("d", 3), member("e", 1)];
         let new = [member("a", 1), member("b", 4), member("c", 2), member("d", 1)];
         let change = Change::between(&old, &new, &Tickets::of(&new));
-        assert_eq!(change.survivors, [1..3, 7..8, 0..0]);
+        assert_eq!(change.survivors, [1..3, 0..0, 7..8, 0..0]);
         assert_eq!(change.added, [0..1, 3..5, 5..7]);
         assert_eq!(change.survivor(0, 1), Some(2));
-        assert_eq!(
-            (change.survivor(1, 0), change.survivor(1, 1), change.survivor(2, 0)),
-            (Some(7), None, None)
-        );
+        assert_eq!((change.survivor(1, 0), change.survivor(3, 0)), (None, None));
+        assert_eq!((change.survivor(2, 0), change.survivor(2, 1)), (Some(7), None));
     }
 }

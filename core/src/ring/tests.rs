@@ -1,9 +1,9 @@
 //! What the ring promises, by property and by figure. Golden vectors are in `tests/ring_vectors.rs`.
 
-use std::format;
-use std::string::{String, ToString};
-use std::vec;
-use std::vec::Vec;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -342,7 +342,7 @@ fn successors_name_every_member_once_the_owner_first() {
             order.sort_unstable();
             order.dedup();
             assert_eq!(order.len(), ring.len());
-            assert_eq!(successors.nth(ring.len() - 1).is_some(), true);
+            assert!(successors.nth(ring.len() - 1).is_some());
             assert_eq!((successors.next(), successors.next(), successors.len()), (None, None, 0));
         }
     }
