@@ -24,6 +24,8 @@ pub enum ConfigError {
     },
     /// A ring cannot be built from these members.
     Ring(RingError),
+    /// The tables that the configuration asks for cannot be allocated.
+    OutOfMemory,
 }
 
 impl fmt::Display for ConfigError {
@@ -31,6 +33,9 @@ impl fmt::Display for ConfigError {
         match self {
             Self::OutOfRange { field, expected } => write!(f, "config field `{field}` must be {expected}"),
             Self::Ring(_) => f.write_str("the ring cannot be built from these members"),
+            Self::OutOfMemory => {
+                f.write_str("the tables that the configuration asks for cannot be allocated")
+            }
         }
     }
 }
@@ -39,7 +44,7 @@ impl Error for ConfigError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Ring(error) => Some(error),
-            Self::OutOfRange { .. } => None,
+            Self::OutOfRange { .. } | Self::OutOfMemory => None,
         }
     }
 }

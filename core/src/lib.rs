@@ -11,6 +11,8 @@ extern crate std;
 
 #[allow(dead_code)]
 mod backoff;
+#[allow(dead_code)]
+mod cache;
 mod effects;
 mod error;
 mod id;
@@ -20,6 +22,10 @@ mod rng;
 mod time;
 mod value;
 
+pub use cache::ENTRY_OVERHEAD;
+#[cfg(feature = "__bench")]
+#[doc(hidden)]
+pub use cache::replay as __bench;
 pub use effects::{
     Batch, Completion, Disposition, Effects, FetchItem, Fetched, Intent, Invalidation, Level, Outcome,
     PeerCall, Protocol, RegistryIntent, Removed, Settled,

@@ -1,0 +1,431 @@
+//! The cache of one shard: entries of all groups under one byte budget a share.
+//!
+//! Three shares (this node's own keys, hot copies of other nodes' keys, and keys known not to exist) have a budget and an eviction policy each.
+//! They have one slab and one index in common, so a lookup is one probe and a key is in one share at a time.
+//!
+//! A hit needs `&self`: it writes at most the entry's 2-bit counter, and allocates nothing. An insertion evicts what has to go before it
+//! returns, and the evicted values go to a buffer of the caller's, to be freed outside its lock. It allocates when the slab or the index grows
+//! past what [`Cache::new`] reserved, which amortises to nothing; memory that is not to be had refuses the entry and never aborts.
+
+mod arena;
+mod b2;
+mod b2a;
+mod charge;
+#[cfg(any(test, feature = "__invariants"))]
+mod check;
+mod list;
+mod policy;
+#[cfg(feature = "__bench")]
+pub mod replay;
+mod sketch;
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+
+use hashbrown::HashTable;
+
+use self::arena::Arena;
+use self::b2::B2;
+#[allow(unused_imports)] // Until the shards feed it.
+pub(crate) use self::b2a::{Adapter, Sampler};
+pub use self::charge::ENTRY_OVERHEAD;
+use self::list::List;
+use self::policy::Policy;
+pub(crate) use self::policy::Tuning;
+use crate::error::ConfigError;
+use crate::id::GroupId;
+use crate::rng::SplitMix64;
+use crate::time::Instant;
+use crate::value::{HashedKey, Key, Value};
+
+/// The part of a cache that an entry is kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Keys that this node owns.
+    Main,
+    /// Copies of other nodes' keys.
+    Hot,
+    /// Keys that are known not to exist.
+    Negative,
+}
+
+impl Share {
+    pub(crate) const ALL: [Self; 3] = [Self::Main, Self::Hot, Self::Negative];
+}
+
+/// How large a cache is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CacheConfig {
+    /// Bytes for [`Share::Main`]. A share of 0 bytes stores nothing.
+    pub(crate) main: u64,
+    /// Bytes for [`Share::Hot`].
+    pub(crate) hot: u64,
+    /// Bytes for [`Share::Negative`].
+    pub(crate) negative: u64,
+    /// The charge of an average entry, in bytes; less than [`ENTRY_OVERHEAD`] counts as that. A guess: it sizes the first tables, which grow.
+    pub(crate) expected_entry: u32,
+    /// Seeds what little chance there is in eviction.
+    pub(crate) seed: u64,
+}
+
+/// What is known of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Its value.
+    Value(Value),
+    /// That the origin has no such key. For [`Share::Negative`].
+    NotFound,
+}
+
+/// An entry as a lookup finds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry<'a> {
+    /// What is known of the key.
+    pub(crate) stored: &'a Stored,
+    /// The share that it is kept in.
+    pub(crate) share: Share,
+    /// When it expires.
+    pub(crate) expires: Instant,
+    /// The epoch of its group that it was stored under.
+    pub(crate) epoch: u32,
+    /// Whether the lookup counted a hit: false once the counter is full. An [`Adapter`] wants to hear of those that it did.
+    pub(crate) counted: bool,
+    slot: &'a arena::Slot<Item>,
+}
+
+impl Entry<'_> {
+    /// What the entry is charged, in bytes.
+    pub(crate) const fn charge(&self) -> u32 {
+        self.slot.charge
+    }
+
+    /// Counts a hit. True while the counter was not full yet.
+    pub(crate) fn touch(&self) -> bool {
+        self.slot.touch(B2::MAX_HITS)
+    }
+}
+
+/// An entry to store.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEntry {
+    /// Where to keep it.
+    pub(crate) share: Share,
+    /// The table hash of `key`.
+    pub(crate) hash: u64,
+    /// The key.
+    pub(crate) key: Key,
+    /// What is known of it.
+    pub(crate) stored: Stored,
+    /// When it expires; [`Instant::MAX`] for never.
+    pub(crate) expires: Instant,
+    /// The current epoch of its group.
+    pub(crate) epoch: u32,
+}
+
+/// What became of an entry to store.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    /// It is in the cache.
+    Stored,
+    /// It is larger than its share: nothing was evicted, except what the key had before.
+    TooLarge,
+    /// There was no memory for it, or its policy would not have it.
+    NotAdmitted,
+}
+
+/// The use of one share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ShareUsage {
+    /// Entries, the dead ones that are still to be reclaimed included.
+    pub(crate) entries: u32,
+    /// Bytes charged for entries and for the policy's tables; never over `budget`.
+    pub(crate) bytes: u64,
+    /// The share's budget in bytes.
+    pub(crate) budget: u64,
+}
+
+/// What happened in a cache since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CacheCounters {
+    /// Live entries that made room for others.
+    pub(crate) evictions: u64,
+    /// Expired entries and entries of an old epoch that were reclaimed by an insertion.
+    pub(crate) reclaimed: u64,
+    /// Entries that were larger than their share.
+    pub(crate) too_large: u64,
+    /// Entries that were refused for want of memory, or by their policy.
+    pub(crate) not_admitted: u64,
+}
+
+/// What a slot of the slab holds.
+#[derive(Debug)]
+struct Item {
+    key: Key,
+    stored: Stored,
+    expires: Instant,
+    epoch: u32,
+    share: Share,
+}
+
+/// The cache of one shard. See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Cache {
+    /// Slots by table hash; equal hashes are told apart by the key itself.
+    index: HashTable<u32>,
+    arena: Arena<Item>,
+    main: B2,
+    hot: B2,
+    negative: B2,
+    budgets: [u64; 3],
+    counters: CacheCounters,
+}
+
+impl Cache {
+    /// An empty cache, its tables reserved for as many entries as `config` expects.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::OutOfMemory`] where the tables cannot be allocated.
+    pub(crate) fn new(config: &CacheConfig) -> Result<Self, ConfigError> {
+        let budgets = [config.main, config.hot, config.negative];
+        let expected = budgets.map(|budget| expected_entries(budget, config.expected_entry));
+        let mut seeds = SplitMix64::new(config.seed);
+        let mut policy = |share: usize| {
+            B2::new(budgets[share], expected[share], seeds.next_u64()).map_err(|_| ConfigError::OutOfMemory)
+        };
+        let mut cache = Self {
+            index: HashTable::new(),
+            arena: Arena::new(),
+            main: policy(0)?,
+            hot: policy(1)?,
+            negative: policy(2)?,
+            budgets,
+            counters: CacheCounters::default(),
+        };
+        // An insertion takes its slot before it evicts: one spare.
+        let slots = expected.iter().fold(1, |sum: usize, &entries| sum.saturating_add(entries as usize));
+        cache.arena.try_reserve(slots).map_err(|_| ConfigError::OutOfMemory)?;
+        cache.index.try_reserve(slots, |_| 0).map_err(|_| ConfigError::OutOfMemory)?;
+        Ok(cache)
+    }
+
+    /// The live entry of a key, which counts as a hit. `epoch` is the current one of the key's group.
+    ///
+    /// An expired entry, or one of another epoch, is not found, and its counter is left alone; [`peek`](Cache::peek) shows it. O(1).
+    pub(crate) fn get(&self, key: &HashedKey<'_>, now: Instant, epoch: u32) -> Option<Entry<'_>> {
+        let entry = self.peek(key).filter(|entry| entry.expires > now && entry.epoch == epoch)?;
+        let counted = entry.touch();
+        Some(Entry { counted, ..entry })
+    }
+
+    /// The entry of a key, dead or alive, without counting a hit. O(1).
+    pub(crate) fn peek(&self, key: &HashedKey<'_>) -> Option<Entry<'_>> {
+        let id = self.find(key)?;
+        let item = self.arena.item(id)?;
+        Some(Entry {
+            stored: &item.stored,
+            share: item.share,
+            expires: item.expires,
+            epoch: item.epoch,
+            counted: false,
+            slot: self.arena.slot(id),
+        })
+    }
+
+    /// Stores an entry in place of what its key had before, in whichever share, and evicts what has to go for it.
+    ///
+    /// An entry that stays in its share stays in its place there, with its hits. `dead` tells whether an entry of a group, with an expiry and an
+    /// epoch, can be read no more; the eviction hand takes such ones first where it meets them. Values that go are appended to `evicted`.
+    ///
+    /// O(1) amortised over the hits and insertions before; one large value may displace many small ones at once.
+    pub(crate) fn insert(
+        &mut self,
+        new: NewEntry,
+        dead: impl Fn(GroupId, Instant, u32) -> bool,
+        evicted: &mut Vec<Value>,
+    ) -> Inserted {
+        let share = new.share;
+        let found = self.find(&HashedKey::new(new.key.group(), new.key.as_bytes(), new.hash));
+        let charge = charge::charge(&new.key, &new.stored)
+            .filter(|&charge| u64::from(charge) <= self.policy(share).capacity());
+        let Some(charge) = charge else {
+            if let Some(id) = found {
+                self.discard(id, evicted);
+            }
+            release(new.stored, evicted);
+            self.counters.too_large += 1;
+            return Inserted::TooLarge;
+        };
+        let dead_item = |item: &Item| dead(item.key.group(), item.expires, item.epoch);
+        let mut out = List::outgoing();
+        let id = match found {
+            Some(id) if self.arena.item(id).is_some_and(|item| item.share == share) => {
+                self.overwrite(id, new, evicted);
+                let (policy, arena) = self.policy_and_arena(share);
+                policy.replace(arena, id, charge, &dead_item, &mut out);
+                id
+            }
+            other => {
+                if let Some(id) = other {
+                    self.discard(id, evicted);
+                }
+                let Some(id) = self.occupy(charge, new, evicted) else {
+                    self.counters.not_admitted += 1;
+                    return Inserted::NotAdmitted;
+                };
+                let (policy, arena) = self.policy_and_arena(share);
+                policy.insert(arena, id, &dead_item, &mut out);
+                id
+            }
+        };
+        self.carry_out(out, id, &dead_item, evicted)
+    }
+
+    /// Forgets a key. False where it was not there.
+    pub(crate) fn remove(&mut self, key: &HashedKey<'_>, evicted: &mut Vec<Value>) -> bool {
+        let found = self.find(key);
+        if let Some(id) = found {
+            self.discard(id, evicted);
+        }
+        found.is_some()
+    }
+
+    /// Forgets everything, and keeps the tables. O(entries).
+    pub(crate) fn clear(&mut self, evicted: &mut Vec<Value>) {
+        self.index.clear();
+        for share in Share::ALL {
+            self.policy_and_arena(share).0.clear();
+        }
+        for item in self.arena.drain() {
+            release(item.stored, evicted);
+        }
+    }
+
+    /// Tunes the policy of a share: what an [`Adapter`] says.
+    pub(crate) fn tune(&mut self, share: Share, tuning: Tuning) {
+        self.policy_and_arena(share).0.tune(tuning);
+    }
+
+    /// The entries and bytes of a share.
+    pub(crate) fn usage(&self, share: Share) -> ShareUsage {
+        let policy = self.policy(share);
+        ShareUsage {
+            entries: policy.entries(),
+            bytes: policy.bytes() + policy.table_bytes(),
+            budget: self.budgets[share as usize],
+        }
+    }
+
+    /// What happened since the cache was made.
+    pub(crate) const fn counters(&self) -> CacheCounters {
+        self.counters
+    }
+}
+
+impl Cache {
+    fn find(&self, key: &HashedKey<'_>) -> Option<u32> {
+        let same = |&id: &u32| {
+            self.arena.slot(id).hash == key.hash()
+                && self.arena.item(id).is_some_and(|item| {
+                    item.key.group() == key.group() && item.key.as_bytes() == key.as_bytes()
+                })
+        };
+        self.index.find(key.hash(), same).copied()
+    }
+
+    /// Takes a slot and an index place for a new entry. `None`, and nothing taken, where there is no memory.
+    fn occupy(&mut self, charge: u32, new: NewEntry, evicted: &mut Vec<Value>) -> Option<u32> {
+        let NewEntry { share, hash, key, stored, expires, epoch } = new;
+        let arena = &self.arena;
+        if self.index.try_reserve(1, |&id| arena.slot(id).hash).is_err() {
+            release(stored, evicted);
+            return None;
+        }
+        let id = self.arena.insert(hash, charge, Item { key, stored, expires, epoch, share })?;
+        let arena = &self.arena;
+        self.index.insert_unique(hash, id, |&id| arena.slot(id).hash);
+        Some(id)
+    }
+
+    fn overwrite(&mut self, id: u32, new: NewEntry, evicted: &mut Vec<Value>) {
+        if let Some(item) = self.arena.item_mut(id) {
+            (item.expires, item.epoch) = (new.expires, new.epoch);
+            release(core::mem::replace(&mut item.stored, new.stored), evicted);
+        }
+    }
+
+    /// Frees the slots that a policy gave up, and tells whether `new` is among them.
+    fn carry_out(
+        &mut self,
+        mut out: List,
+        new: u32,
+        dead: &impl Fn(&Item) -> bool,
+        evicted: &mut Vec<Value>,
+    ) -> Inserted {
+        let mut inserted = Inserted::Stored;
+        while let Some(id) = out.tail() {
+            out.unlink(&mut self.arena, id);
+            let counter = match self.arena.item(id) {
+                _ if id == new => {
+                    inserted = Inserted::NotAdmitted;
+                    &mut self.counters.not_admitted
+                }
+                Some(item) if !dead(item) => &mut self.counters.evictions,
+                _ => &mut self.counters.reclaimed,
+            };
+            *counter += 1;
+            self.free(id, evicted);
+        }
+        inserted
+    }
+
+    /// Takes an entry out of its policy, the index and the slab.
+    fn discard(&mut self, id: u32, evicted: &mut Vec<Value>) {
+        let Some(share) = self.arena.item(id).map(|item| item.share) else { return };
+        let (policy, arena) = self.policy_and_arena(share);
+        policy.remove(arena, id);
+        self.free(id, evicted);
+    }
+
+    /// Takes an entry that is in no list out of the index and the slab.
+    fn free(&mut self, id: u32, evicted: &mut Vec<Value>) {
+        if let Ok(place) = self.index.find_entry(self.arena.slot(id).hash, |&other| other == id) {
+            place.remove();
+        }
+        if let Some(item) = self.arena.remove(id) {
+            release(item.stored, evicted);
+        }
+    }
+
+    const fn policy(&self, share: Share) -> &B2 {
+        match share {
+            Share::Main => &self.main,
+            Share::Hot => &self.hot,
+            Share::Negative => &self.negative,
+        }
+    }
+
+    const fn policy_and_arena(&mut self, share: Share) -> (&mut B2, &mut Arena<Item>) {
+        let policy = match share {
+            Share::Main => &mut self.main,
+            Share::Hot => &mut self.hot,
+            Share::Negative => &mut self.negative,
+        };
+        (policy, &mut self.arena)
+    }
+}
+
+fn expected_entries(budget: u64, expected_entry: u32) -> u32 {
+    let entries = budget / u64::from(expected_entry).max(ENTRY_OVERHEAD);
+    u32::try_from(entries).unwrap_or(u32::MAX)
+}
+
+/// Passes a value on to where it is freed; here, where there is no memory for that.
+fn release(stored: Stored, evicted: &mut Vec<Value>) {
+    match stored {
+        Stored::Value(value) if evicted.try_reserve(1).is_ok() => evicted.push(value),
+        Stored::Value(_) | Stored::NotFound => {}
+    }
+}
