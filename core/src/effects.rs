@@ -233,11 +233,10 @@ impl<W> Completion<W> {
     }
 }
 
-/// What a [`Shard`](crate::Shard) asks of the [`Link`](crate::Link) to a peer. [`Node`](crate::Node) passes these on by itself; who composes the
-/// machines differently does it in their place.
+/// What one machine asks of another. [`Node`](crate::Node) passes these on by itself; who composes the machines differently does it in its place.
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_enums)]
-pub enum PeerCall {
+pub enum Call {
     /// Fetch a key: call [`Link::fetch`](crate::Link::fetch), and hand a refusal back as [`Outcome::Unreachable`].
     Fetch {
         /// Whom to ask.
@@ -251,6 +250,11 @@ pub enum PeerCall {
         peer: PeerId,
         /// For which flight.
         flight: FlightId,
+    },
+    /// A removal has reached the owner: forget here as well. Call [`Shard::invalidate`](crate::Shard::invalidate) or `flush`, at once.
+    Invalidate {
+        /// What to forget.
+        what: Invalidation,
     },
 }
 
@@ -282,7 +286,7 @@ pub struct Effects<W> {
     pub(crate) intents: Vec<Intent>,
     pub(crate) completions: Vec<Completion<W>>,
     pub(crate) evicted: Vec<Value>,
-    pub(crate) calls: Vec<PeerCall>,
+    pub(crate) calls: Vec<Call>,
     pub(crate) settled: Vec<Settled>,
     pub(crate) removals: Vec<Removed<W>>,
 }
@@ -341,8 +345,8 @@ impl<W> Effects<W> {
         self.removals.drain(..)
     }
 
-    /// Takes out calls for links. Always empty behind a [`Node`](crate::Node).
-    pub fn drain_calls(&mut self) -> alloc::vec::Drain<'_, PeerCall> {
+    /// Takes out calls for other machines. Always empty behind a [`Node`](crate::Node).
+    pub fn drain_calls(&mut self) -> alloc::vec::Drain<'_, Call> {
         self.calls.drain(..)
     }
 
@@ -357,8 +361,7 @@ impl<W> Effects<W> {
     }
 }
 
-/// What a fact from outside meant to the machine.
-#[must_use]
+/// What a fact from outside meant to the machine. Loops need not act on it: each case is counted where it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Disposition {

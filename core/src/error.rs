@@ -22,20 +22,20 @@ pub enum ConfigError {
         /// What the field takes.
         expected: &'static str,
     },
+    /// The tables do not fit in memory.
+    OutOfMemory,
     /// A ring cannot be built from these members.
     Ring(RingError),
-    /// The tables that the configuration asks for cannot be allocated.
-    OutOfMemory,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfRange { field, expected } => write!(f, "config field `{field}` must be {expected}"),
-            Self::Ring(_) => f.write_str("the ring cannot be built from these members"),
             Self::OutOfMemory => {
-                f.write_str("the tables that the configuration asks for cannot be allocated")
+                f.write_str("the tables do not fit in memory: lower the budget or the limits")
             }
+            Self::Ring(_) => f.write_str("the ring cannot be built from these members"),
         }
     }
 }
@@ -140,6 +140,16 @@ pub enum LoadError {
         /// The limit.
         max: u32,
     },
+    /// As many removals are under way as may be.
+    RemovalsFull {
+        /// The limit.
+        max: u32,
+    },
+    /// As many requests of peers are in progress as may be.
+    RequestsFull {
+        /// The limit.
+        max: u32,
+    },
     /// The deadline has passed already.
     DeadlinePassed,
     /// The machine was shut down.
@@ -153,9 +163,11 @@ impl LoadError {
         match self {
             Self::EmptyKey | Self::KeyTooLong { .. } => FailureKind::InvalidKey,
             Self::NoSuchGroup => FailureKind::NoSuchGroup,
-            Self::FlightsFull { .. } | Self::WaitersFull { .. } | Self::GroupLoadsFull { .. } => {
-                FailureKind::Overloaded
-            }
+            Self::FlightsFull { .. }
+            | Self::WaitersFull { .. }
+            | Self::GroupLoadsFull { .. }
+            | Self::RemovalsFull { .. }
+            | Self::RequestsFull { .. } => FailureKind::Overloaded,
             Self::DeadlinePassed => FailureKind::Deadline,
             Self::Stopped => FailureKind::Stopping,
         }
@@ -171,6 +183,8 @@ impl fmt::Display for LoadError {
             Self::FlightsFull { max } => write!(f, "{max} loads are in progress, the limit"),
             Self::WaitersFull { max } => write!(f, "{max} callers wait, the limit"),
             Self::GroupLoadsFull { max } => write!(f, "the group has {max} loads in progress, the limit"),
+            Self::RemovalsFull { max } => write!(f, "{max} removals are under way, the limit"),
+            Self::RequestsFull { max } => write!(f, "{max} requests are in progress, the limit"),
             Self::DeadlinePassed => f.write_str("the deadline has passed"),
             Self::Stopped => f.write_str("the node has stopped"),
         }

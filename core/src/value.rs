@@ -76,20 +76,15 @@ impl From<Value> for Bytes {
     }
 }
 
-/// A key of a group, owned and shared: the one allocation of a started miss.
+/// A key of a group, owned and shared, with its table hash: the one allocation of a started miss.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     group: GroupId,
+    hash: u64,
     bytes: Arc<[u8]>,
 }
 
 impl Key {
-    /// The key `bytes` of `group`.
-    #[must_use]
-    pub fn new(group: GroupId, bytes: &[u8]) -> Self {
-        Self { group, bytes: Arc::from(bytes) }
-    }
-
     /// The group.
     #[must_use]
     pub const fn group(&self) -> GroupId {
@@ -100,6 +95,30 @@ impl Key {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The table hash.
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// What a table keeps: it has the hash elsewhere.
+    pub(crate) fn into_parts(self) -> (GroupId, Arc<[u8]>) {
+        (self.group, self.bytes)
+    }
+
+    /// The key as calls take it.
+    #[must_use]
+    pub fn as_hashed(&self) -> HashedKey<'_> {
+        HashedKey::new(self.group, &self.bytes, self.hash)
+    }
+}
+
+impl From<&HashedKey<'_>> for Key {
+    /// Allocates the bytes.
+    fn from(key: &HashedKey<'_>) -> Self {
+        Self { group: key.group, hash: key.hash, bytes: Arc::from(key.bytes) }
     }
 }
 
@@ -137,6 +156,12 @@ impl<'a> HashedKey<'a> {
     #[must_use]
     pub const fn as_bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// Which of `shards` shards holds the key. Uses bits in the middle of the hash: tables inside a shard use those at its ends.
+    #[must_use]
+    pub const fn shard(&self, shards: u16) -> u16 {
+        ((((self.hash >> 16) & 0xffff_ffff) * shards as u64) >> 32) as u16
     }
 
     /// The table hash.

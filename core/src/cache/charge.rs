@@ -4,7 +4,6 @@ use core::mem::size_of;
 
 use super::arena::Slot;
 use super::{Item, Stored};
-use crate::value::Key;
 
 /// The two counters before the bytes of an `Arc<[u8]>`.
 const ARC_HEADER: u64 = 2 * size_of::<usize>() as u64;
@@ -32,11 +31,11 @@ const _: () = assert!(ENTRY_OVERHEAD >= FORMULA);
 const _: () = assert!(ENTRY_OVERHEAD == FORMULA.next_multiple_of(8) && size_of::<Slot<Item>>() == 80);
 
 /// The charge of an entry; `None` where it does not fit 32 bits, which no share stores.
-pub(super) fn charge(key: &Key, stored: &Stored) -> Option<u32> {
+pub(super) fn charge(key: &[u8], stored: &Stored) -> Option<u32> {
     let value = match stored {
         Stored::Value(value) => value.len(),
         Stored::NotFound => 0,
     };
-    let payload = (key.as_bytes().len() as u64).checked_add(value as u64)?;
+    let payload = (key.len() as u64).checked_add(value as u64)?;
     u32::try_from(payload.checked_add(ENTRY_OVERHEAD)?).ok()
 }

@@ -57,7 +57,7 @@ impl Cache {
         if slot.hits() > super::B2::MAX_HITS {
             return Err(format!("slot {id} counts {} hits", slot.hits()));
         }
-        let key = HashedKey::new(item.key.group(), item.key.as_bytes(), slot.hash);
+        let key = HashedKey::new(item.group, &item.key, slot.hash);
         match self.find(&key) {
             Some(found) if found == id => Ok(()),
             found => Err(format!("the index finds {found:?} by the key of slot {id}")),

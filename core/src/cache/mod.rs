@@ -21,6 +21,7 @@ mod sketch;
 #[cfg(test)]
 mod tests;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use hashbrown::HashTable;
@@ -111,9 +112,7 @@ impl Entry<'_> {
 pub(crate) struct NewEntry {
     /// Where to keep it.
     pub(crate) share: Share,
-    /// The table hash of `key`.
-    pub(crate) hash: u64,
-    /// The key.
+    /// The key, with its table hash.
     pub(crate) key: Key,
     /// What is known of it.
     pub(crate) stored: Stored,
@@ -162,7 +161,8 @@ pub(crate) struct CacheCounters {
 /// What a slot of the slab holds.
 #[derive(Debug)]
 struct Item {
-    key: Key,
+    group: GroupId,
+    key: Arc<[u8]>,
     stored: Stored,
     expires: Instant,
     epoch: u32,
@@ -247,8 +247,8 @@ impl Cache {
         evicted: &mut Vec<Value>,
     ) -> Inserted {
         let share = new.share;
-        let found = self.find(&HashedKey::new(new.key.group(), new.key.as_bytes(), new.hash));
-        let charge = charge::charge(&new.key, &new.stored)
+        let found = self.find(&new.key.as_hashed());
+        let charge = charge::charge(new.key.as_bytes(), &new.stored)
             .filter(|&charge| u64::from(charge) <= self.policy(share).capacity());
         let Some(charge) = charge else {
             if let Some(id) = found {
@@ -258,7 +258,7 @@ impl Cache {
             self.counters.too_large += 1;
             return Inserted::TooLarge;
         };
-        let dead_item = |item: &Item| dead(item.key.group(), item.expires, item.epoch);
+        let dead_item = |item: &Item| dead(item.group, item.expires, item.epoch);
         let mut out = List::outgoing();
         let id = match found {
             Some(id) if self.arena.item(id).is_some_and(|item| item.share == share) => {
@@ -328,22 +328,25 @@ impl Cache {
     fn find(&self, key: &HashedKey<'_>) -> Option<u32> {
         let same = |&id: &u32| {
             self.arena.slot(id).hash == key.hash()
-                && self.arena.item(id).is_some_and(|item| {
-                    item.key.group() == key.group() && item.key.as_bytes() == key.as_bytes()
-                })
+                && self
+                    .arena
+                    .item(id)
+                    .is_some_and(|item| item.group == key.group() && *item.key == *key.as_bytes())
         };
         self.index.find(key.hash(), same).copied()
     }
 
     /// Takes a slot and an index place for a new entry. `None`, and nothing taken, where there is no memory.
     fn occupy(&mut self, charge: u32, new: NewEntry, evicted: &mut Vec<Value>) -> Option<u32> {
-        let NewEntry { share, hash, key, stored, expires, epoch } = new;
+        let NewEntry { share, key, stored, expires, epoch } = new;
+        let hash = key.hash();
         let arena = &self.arena;
         if self.index.try_reserve(1, |&id| arena.slot(id).hash).is_err() {
             release(stored, evicted);
             return None;
         }
-        let id = self.arena.insert(hash, charge, Item { key, stored, expires, epoch, share })?;
+        let (group, key) = key.into_parts();
+        let id = self.arena.insert(hash, charge, Item { group, key, stored, expires, epoch, share })?;
         let arena = &self.arena;
         self.index.insert_unique(hash, id, |&id| arena.slot(id).hash);
         Some(id)

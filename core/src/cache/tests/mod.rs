@@ -24,8 +24,7 @@ fn hash_of(name: u32) -> u64 {
 fn entry_of(name: u32, len: usize) -> NewEntry {
     NewEntry {
         share: Share::Main,
-        hash: hash_of(name),
-        key: Key::new(GroupId::new(0), &name.to_be_bytes()),
+        key: Key::from(&HashedKey::new(GroupId::new(0), &name.to_be_bytes(), hash_of(name))),
         stored: Stored::Value(Value::from(alloc::vec![name as u8; len])),
         expires: Instant::MAX,
         epoch: 0,

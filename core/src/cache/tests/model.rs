@@ -79,8 +79,7 @@ impl Model {
         let epoch = self.epochs[name.0 as usize];
         let new = NewEntry {
             share,
-            hash: self.hash(name),
-            key: Key::new(GroupId::new(name.0), &Self::bytes(name)),
+            key: Key::from(&HashedKey::new(GroupId::new(name.0), &Self::bytes(name), self.hash(name))),
             stored: stored.clone(),
             expires,
             epoch,

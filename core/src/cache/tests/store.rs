@@ -30,9 +30,9 @@ fn equal_hashes_of_different_keys_are_told_apart() {
     let mut cache = cache_of(1 << 20);
     for name in 0..200_u32 {
         for group in 0..2 {
-            let key = Key::new(GroupId::new(group), &name.to_be_bytes());
+            let key = Key::from(&HashedKey::new(GroupId::new(group), &name.to_be_bytes(), 7));
             let stored = Stored::Value(Value::from(alloc::vec![group as u8; name as usize]));
-            assert_eq!(cache.put(NewEntry { hash: 7, key, stored, ..entry_of(name, 0) }), Inserted::Stored);
+            assert_eq!(cache.put(NewEntry { key, stored, ..entry_of(name, 0) }), Inserted::Stored);
         }
     }
     for name in 0..200_u32 {

@@ -1,0 +1,216 @@
+//! What can be configured, with defaults that suit a service. Every limit is a number above zero: none means "unlimited".
+
+use core::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use core::time::Duration;
+
+use crate::error::ConfigError;
+
+/// What happens to a load when its last waiter leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnAbandoned {
+    /// Stop it: nobody pays for work that nobody wants. The default.
+    #[default]
+    Abort,
+    /// Let it finish, and keep the value. For origins where starting over costs more than finishing.
+    Finish,
+}
+
+/// The configuration of a [`Shard`](crate::Shard).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ShardConfig {
+    /// Bytes that all entries together may take, overhead included. Default 64 MiB.
+    pub budget: u64,
+    /// Thousandths of the budget for hot copies of other nodes' keys, 0 to 900. Default 125, as in the Go systems.
+    pub hot_per_mille: u16,
+    /// Thousandths of the budget for "not found" answers, 0 to 500. Default 15.
+    pub negative_per_mille: u16,
+    /// Longest key in bytes. Default 128 KiB.
+    pub max_key_len: NonZeroUsize,
+    /// Largest value in bytes; a larger one is a typed failure. Default 16 MiB.
+    pub max_value_len: NonZeroUsize,
+    /// Loads in progress, at most. Their table is reserved up front. Default 4,096.
+    pub max_flights: NonZeroU32,
+    /// Waiters, at most. Their table is reserved up front. Default 16,384.
+    pub max_waiters: NonZeroU32,
+    /// The longest that a flight may take, whatever its waiters would grant. Default 30 s.
+    pub load_timeout: Duration,
+    /// How much sooner than its own deadline a flight wants a peer's answer, so that there is time to ask elsewhere. Default 20 ms.
+    pub deadline_margin: Duration,
+    /// Peers that a flight asks before it turns to the local origin: the owner, then successors. Default 2.
+    pub peer_attempts: u8,
+    /// The longest that a hot copy lives, however long the owner would keep the value. Default 30 s.
+    pub hot_ttl: Duration,
+    /// What happens to a load when its last waiter leaves.
+    pub on_abandoned: OnAbandoned,
+    /// Flights that one `handle_timeout` ends at most. Default 256.
+    pub work_per_call: NonZeroU32,
+}
+
+/// A constant above zero, checked when it is compiled.
+const fn above_zero(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).expect("a constant above zero")
+}
+
+const fn above_zero_len(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).expect("a constant above zero")
+}
+
+const DEFAULT_MAX_KEY_LEN: NonZeroUsize = above_zero_len(128 << 10);
+const DEFAULT_MAX_VALUE_LEN: NonZeroUsize = above_zero_len(16 << 20);
+const DEFAULT_MAX_FLIGHTS: NonZeroU32 = above_zero(4096);
+const DEFAULT_MAX_WAITERS: NonZeroU32 = above_zero(16_384);
+const DEFAULT_WORK_PER_CALL: NonZeroU32 = above_zero(256);
+
+impl Default for ShardConfig {
+    fn default() -> Self {
+        Self {
+            budget: 64 << 20,
+            hot_per_mille: 125,
+            negative_per_mille: 15,
+            max_key_len: DEFAULT_MAX_KEY_LEN,
+            max_value_len: DEFAULT_MAX_VALUE_LEN,
+            max_flights: DEFAULT_MAX_FLIGHTS,
+            max_waiters: DEFAULT_MAX_WAITERS,
+            load_timeout: Duration::from_secs(30),
+            deadline_margin: Duration::from_millis(20),
+            peer_attempts: 2,
+            hot_ttl: Duration::from_secs(30),
+            on_abandoned: OnAbandoned::Abort,
+            work_per_call: DEFAULT_WORK_PER_CALL,
+        }
+    }
+}
+
+impl ShardConfig {
+    /// Whether every field is in its range.
+    ///
+    /// # Errors
+    /// The first field that is not.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let checks = [
+            (self.hot_per_mille <= 900, "hot_per_mille", "0 to 900"),
+            (self.negative_per_mille <= 500, "negative_per_mille", "0 to 500"),
+            (
+                self.hot_per_mille + self.negative_per_mille.min(500) < 1000,
+                "hot_per_mille",
+                "below 1000 together with negative_per_mille",
+            ),
+            (self.max_flights.get() <= MAX_SLOTS, "max_flights", "at most 2^24"),
+            (self.max_waiters.get() <= MAX_SLOTS, "max_waiters", "at most 2^24"),
+            (self.max_value_len.get() <= MAX_VALUE_LEN, "max_value_len", "at most 1 GiB"),
+            (!self.load_timeout.is_zero(), "load_timeout", "above zero"),
+        ];
+        for (holds, field, expected) in checks {
+            if !holds {
+                return Err(ConfigError::OutOfRange { field, expected });
+            }
+        }
+        Ok(())
+    }
+
+    /// The budget cut into shares of bytes: main, hot, negative. They sum to the budget exactly.
+    pub(crate) fn shares(&self) -> (u64, u64, u64) {
+        let part = |per_mille: u16| (u128::from(self.budget) * u128::from(per_mille) / 1000) as u64;
+        let (hot, negative) = (part(self.hot_per_mille), part(self.negative_per_mille));
+        (self.budget - hot - negative, hot, negative)
+    }
+}
+
+/// Part `index` of `parts` of a total: all parts sum to it exactly.
+#[must_use]
+pub fn part_of(total: u64, parts: NonZeroU16, index: u16) -> u64 {
+    let (parts, index) = (u64::from(parts.get()), u64::from(index));
+    total / parts + u64::from(index < total % parts)
+}
+
+const MAX_SLOTS: u32 = 1 << 24;
+const MAX_VALUE_LEN: usize = 1 << 30;
+
+/// The configuration of one group in a [`Shard`](crate::Shard).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GroupConfig {
+    /// How long a loaded value lives where the loader does not say; `None` for as long as it is worth its place.
+    pub ttl: Option<Duration>,
+    /// Thousandths of a TTL that chance may take off, so that keys loaded together do not expire together. 0 to 500, default 0.
+    pub ttl_jitter_per_mille: u16,
+    /// How long the owner keeps a "not found". Zero does not keep it. Default 1 s.
+    pub negative_ttl: Duration,
+    /// Loads of this group in progress in one shard, at most. Default 1,024.
+    pub max_loads: NonZeroU32,
+}
+
+const DEFAULT_MAX_LOADS: NonZeroU32 = above_zero(1024);
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            ttl: None,
+            ttl_jitter_per_mille: 0,
+            negative_ttl: Duration::from_secs(1),
+            max_loads: DEFAULT_MAX_LOADS,
+        }
+    }
+}
+
+impl GroupConfig {
+    /// Whether every field is in its range.
+    ///
+    /// # Errors
+    /// The first field that is not.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.ttl_jitter_per_mille > 500 {
+            return Err(ConfigError::OutOfRange { field: "ttl_jitter_per_mille", expected: "0 to 500" });
+        }
+        if self.ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return Err(ConfigError::OutOfRange { field: "ttl", expected: "above zero" });
+        }
+        Ok(())
+    }
+}
+
+/// The configuration of a [`Link`](crate::Link).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LinkConfig {
+    /// Keys in one batch, at most. Default 256.
+    pub max_batch_keys: NonZeroU32,
+    /// Bytes of keys in one batch, at most; a single longer key travels alone. Default 256 KiB.
+    pub max_batch_bytes: NonZeroUsize,
+    /// Batches sent and not yet accepted by the peer, at most. While the window is full, fetches gather in the queue and leave as one batch:
+    /// no delay when idle, large batches under load. Default 2.
+    pub window: NonZeroU32,
+    /// Calls in flight to a peer that takes one key a call. Default 128.
+    pub single_window: NonZeroU32,
+    /// Batches accepted and not complete, at most. Default 1,024.
+    pub max_open_batches: NonZeroU32,
+    /// Fetches waiting to be sent, at most. Default 8,192.
+    pub max_queue: NonZeroU32,
+    /// Batches that fail in a row before the breaker opens. Default 5. A lost connection opens it at once when redialling fails.
+    pub failure_threshold: NonZeroU32,
+    /// The shortest wait before a peer that failed is tried again. Default 50 ms.
+    pub backoff_base: Duration,
+    /// The longest wait before a peer that failed is tried again. Default 2 s.
+    pub backoff_max: Duration,
+    /// How long dialling may take. Default 500 ms.
+    pub connect_timeout: Duration,
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            max_batch_keys: above_zero(256),
+            max_batch_bytes: above_zero_len(256 << 10),
+            window: above_zero(2),
+            single_window: above_zero(128),
+            max_open_batches: above_zero(1024),
+            max_queue: above_zero(8192),
+            failure_threshold: above_zero(5),
+            backoff_base: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(2),
+            connect_timeout: Duration::from_millis(500),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Batches: how they are formed, what is still open in them, and how they end.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::{Batch, BatchId, Cause, Effects, Failure, FailureKind, FetchItem, FlightId, Instant, Intent};
+use super::{Link, Outcome, Protocol, Settled, State};
+
+/// A batch that was sent and has something open.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) id: BatchId,
+    pub(super) protocol: Protocol,
+    /// Whether the peer has accepted it: it no longer counts for the window.
+    pub(super) accepted: bool,
+    /// What was asked, by index; `None` once settled.
+    items: Vec<Option<FetchItem>>,
+    open: usize,
+    /// The earliest deadline of the items still open; kept as a lower bound when items settle.
+    earliest: Instant,
+}
+
+impl InFlight {
+    /// Takes out what was asked at `index`, if it is still open.
+    pub(super) fn settle(&mut self, index: u32) -> Option<FetchItem> {
+        let item = self.items.get_mut(index as usize)?.take()?;
+        self.open -= 1;
+        Some(item)
+    }
+
+    /// Stops minding a flight's answer.
+    pub(super) fn forget(&mut self, flight: FlightId) -> bool {
+        let found =
+            self.items.iter().position(|item| item.as_ref().is_some_and(|item| item.flight == flight));
+        found.is_some_and(|index| self.settle(index as u32).is_some())
+    }
+
+    pub(super) const fn is_settled(&self) -> bool {
+        self.open == 0
+    }
+
+    pub(super) fn into_unsettled(self) -> impl DoubleEndedIterator<Item = FetchItem> {
+        self.items.into_iter().flatten()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (self.open > 0).then_some(self.earliest)
+    }
+
+    /// Takes out the items whose time is up.
+    fn take_expired(&mut self, now: Instant, mut expired: impl FnMut(FetchItem)) {
+        let mut earliest = Instant::MAX;
+        for slot in &mut self.items {
+            match slot {
+                Some(item) if item.deadline <= now => {
+                    if let Some(item) = slot.take() {
+                        self.open -= 1;
+                        expired(item);
+                    }
+                }
+                Some(item) => earliest = earliest.min(item.deadline),
+                None => {}
+            }
+        }
+        self.earliest = earliest;
+    }
+}
+
+impl Link {
+    /// Sends what is queued, as far as the windows allow.
+    pub(super) fn send_ready<W>(&mut self, now: Instant, out: &mut Effects<W>) {
+        while !self.queue.is_empty() && self.has_room() {
+            let Some(items) = self.form_batch(now, out) else { return };
+            self.send(items, out);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        match self.state {
+            State::Up => {}
+            State::Probing if self.in_flight.is_empty() => {}
+            State::Probing
+            | State::Dialling { .. }
+            | State::Down { .. }
+            | State::Redialling { .. }
+            | State::Closed => {
+                return false;
+            }
+        }
+        if self.in_flight.len() >= self.config.max_open_batches.get() as usize {
+            return false;
+        }
+        let unaccepted = self.in_flight.iter().filter(|batch| !batch.accepted).count();
+        let window = match self.protocol {
+            Protocol::Batched => self.config.window,
+            Protocol::Single => self.config.single_window,
+        };
+        unaccepted < window.get() as usize
+    }
+
+    /// Takes items off the queue up to a batch's limits. Items whose time is up are settled on the way.
+    fn form_batch<W>(&mut self, now: Instant, out: &mut Effects<W>) -> Option<Vec<FetchItem>> {
+        let max_keys = match self.protocol {
+            Protocol::Batched => self.config.max_batch_keys.get() as usize,
+            Protocol::Single => 1,
+        };
+        let mut items = Vec::with_capacity(max_keys.min(self.queue.len()));
+        let mut bytes = 0;
+        while items.len() < max_keys {
+            let Some(item) = self.queue.pop_front() else { break };
+            if item.deadline <= now {
+                self.settle_expired(item, out);
+                continue;
+            }
+            bytes += item.key.as_bytes().len();
+            if bytes > self.config.max_batch_bytes.get() && !items.is_empty() {
+                self.queue.push_front(item);
+                break;
+            }
+            items.push(item);
+        }
+        (!items.is_empty()).then_some(items)
+    }
+
+    fn send<W>(&mut self, items: Vec<FetchItem>, out: &mut Effects<W>) {
+        let id = BatchId::new(self.next_batch);
+        self.next_batch += 1;
+        self.stats.batches += 1;
+        self.stats.keys += items.len() as u64;
+        let deadlines = || items.iter().map(|item| item.deadline);
+        let earliest = deadlines().min().unwrap_or(Instant::MAX);
+        let deadline = deadlines().max().unwrap_or(Instant::MAX);
+        self.in_flight.push(InFlight {
+            id,
+            protocol: self.protocol,
+            accepted: false,
+            open: items.len(),
+            items: items.iter().cloned().map(Some).collect(),
+            earliest,
+        });
+        out.intents.push(Intent::Fetch(Batch {
+            peer: self.peer,
+            batch: id,
+            protocol: self.protocol,
+            items,
+            deadline,
+        }));
+    }
+
+    /// Settles what has run out of time; a batch that then has nothing open is aborted. A peer that accepted nothing in that time has failed.
+    pub(super) fn expire<W>(&mut self, now: Instant, out: &mut Effects<W>) {
+        let mut index = 0;
+        let mut silent = 0;
+        while index < self.in_flight.len() {
+            let batch = &mut self.in_flight[index];
+            if batch.deadline().is_some_and(|at| at <= now) {
+                let stats = &mut self.stats;
+                batch.take_expired(now, |item| {
+                    stats.unanswered += 1;
+                    out.settled.push(Settled::new(
+                        item.flight,
+                        item.attempt,
+                        Outcome::Unreachable(Some(too_late())),
+                    ));
+                });
+            }
+            if batch.is_settled() {
+                silent += usize::from(!self.in_flight[index].accepted);
+                self.abort_batch(index, out);
+            } else {
+                index += 1;
+            }
+        }
+        for _ in 0..silent {
+            self.note_failure(now, out);
+        }
+        self.send_ready(now, out);
+    }
+
+    pub(super) fn abort_batch<W>(&mut self, index: usize, out: &mut Effects<W>) {
+        let batch = self.in_flight.swap_remove(index);
+        out.intents.push(Intent::AbortFetch { peer: self.peer, batch: batch.id });
+    }
+
+    fn settle_expired<W>(&mut self, item: FetchItem, out: &mut Effects<W>) {
+        self.stats.unanswered += 1;
+        out.settled.push(Settled::new(item.flight, item.attempt, Outcome::Unreachable(Some(too_late()))));
+    }
+
+    pub(super) fn fail_items<W>(&mut self, batch: InFlight, cause: Option<Cause>, out: &mut Effects<W>) {
+        for item in batch.into_unsettled() {
+            self.stats.unanswered += 1;
+            out.settled.push(Settled::new(item.flight, item.attempt, Outcome::Unreachable(cause.clone())));
+        }
+    }
+
+    pub(super) fn fail_in_flight<W>(&mut self, cause: Option<&Cause>, out: &mut Effects<W>) {
+        for batch in core::mem::take(&mut self.in_flight) {
+            out.intents.push(Intent::AbortFetch { peer: self.peer, batch: batch.id });
+            self.fail_items(batch, cause.cloned(), out);
+        }
+    }
+
+    pub(super) fn fail_queue<W>(&mut self, cause: Option<&Cause>, out: &mut Effects<W>) {
+        for item in core::mem::take(&mut self.queue) {
+            self.stats.unanswered += 1;
+            out.settled.push(Settled::new(item.flight, item.attempt, Outcome::Unreachable(cause.cloned())));
+        }
+    }
+}
+
+fn too_late() -> Cause {
+    Arc::new(Failure::with_message(FailureKind::Deadline, "the peer did not answer in time"))
+}

@@ -1,0 +1,339 @@
+//! The link's promises, one test each.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use super::*;
+use crate::id::{Attempt, GroupId};
+use crate::value::{HashedKey, Key, Value};
+
+const PEER: PeerId = PeerId::new(7);
+const MS: Duration = Duration::from_millis(1);
+
+struct Bench {
+    link: Link,
+    out: Effects<()>,
+    now: Instant,
+}
+
+fn flight(n: u32) -> FlightId {
+    FlightId::new(n, 0, 0)
+}
+
+fn item(n: u32, deadline: Instant) -> FetchItem {
+    let key = Key::from(&HashedKey::new(GroupId::new(0), n.to_string().as_bytes(), 0));
+    FetchItem { flight: flight(n), attempt: Attempt::default(), key, deadline }
+}
+
+fn value() -> Outcome {
+    Outcome::Value { value: Value::from(&b"v"[..]), ttl: None }
+}
+
+impl Bench {
+    fn new(configure: impl FnOnce(&mut LinkConfig)) -> Self {
+        let mut config = LinkConfig::default();
+        configure(&mut config);
+        let (mut out, now) = (Effects::new(), Instant::from_nanos(5));
+        let link = Link::new(PEER, "peer:1".into(), config, 3, now, &mut out);
+        Self { link, out, now }
+    }
+
+    /// A link whose dial has succeeded.
+    fn up(configure: impl FnOnce(&mut LinkConfig)) -> Self {
+        let mut bench = Self::new(configure);
+        assert_eq!(bench.dials(), 1);
+        bench.link.handle_connected(bench.now, &mut bench.out);
+        bench
+    }
+
+    fn fetch(&mut self, n: u32) -> Result<(), LinkRefused> {
+        let item = item(n, self.now.saturating_add(1000 * MS));
+        self.link.fetch(self.now, item, &mut self.out)
+    }
+
+    /// Batches that were sent: id, flights, protocol.
+    fn sent(&mut self) -> Vec<(BatchId, Vec<u32>, Protocol)> {
+        let intents = self.out.drain_intents();
+        let batches = intents.filter_map(|intent| match intent {
+            Intent::Fetch(batch) => {
+                let flights = batch.items.iter().map(|item| item.flight.slot()).collect();
+                Some((batch.batch, flights, batch.protocol))
+            }
+            _ => None,
+        });
+        batches.collect()
+    }
+
+    fn dials(&mut self) -> usize {
+        self.out.drain_intents().filter(|intent| matches!(intent, Intent::Connect { .. })).count()
+    }
+
+    /// What was settled: flight, and whether it got a value.
+    fn settled(&mut self) -> Vec<(u32, bool)> {
+        let settled = self.out.drain_settled();
+        settled
+            .map(|settled| (settled.flight.slot(), matches!(settled.outcome, Outcome::Value { .. })))
+            .collect()
+    }
+
+    fn accept(&mut self, batch: BatchId) {
+        self.link.handle_replies(self.now, batch, [], &mut self.out);
+    }
+
+    fn reply(&mut self, batch: BatchId, indexes: &[u32]) {
+        let replies = indexes.iter().map(|&index| (index, value()));
+        self.link.handle_replies(self.now, batch, replies, &mut self.out);
+    }
+
+    fn close(&mut self, batch: BatchId, end: BatchEnd) {
+        self.link.handle_batch_closed(self.now, batch, end, &mut self.out);
+    }
+
+    fn lose(&mut self) {
+        self.link.handle_disconnected(self.now, None, &mut self.out);
+    }
+
+    fn sleep_to_wake(&mut self) {
+        match self.link.next_wake() {
+            Wake::At(at) => self.now = at,
+            Wake::Now => {}
+            Wake::Idle => panic!("the link has nothing to wait for"),
+        }
+        let _ = self.link.handle_timeout(self.now, &mut self.out);
+    }
+}
+
+fn one(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap()
+}
+
+#[test]
+fn an_idle_link_sends_at_once_and_a_busy_one_gathers() {
+    let mut bench = Bench::up(|config| config.window = one(1));
+    bench.fetch(1).unwrap();
+    let sent = bench.sent();
+    assert_eq!((sent.len(), &sent[0].1), (1, &[1].to_vec()));
+    bench.fetch(2).unwrap();
+    bench.fetch(3).unwrap();
+    assert!(bench.sent().is_empty());
+    // The first reply, though empty, says that the peer has taken the batch: the next may go.
+    bench.accept(sent[0].0);
+    assert_eq!(bench.sent()[0].1, [2, 3]);
+    assert!(bench.settled().is_empty());
+    bench.reply(sent[0].0, &[0]);
+    assert_eq!(bench.settled(), [(1, true)]);
+}
+
+#[test]
+fn batches_are_bounded_by_keys_and_by_bytes() {
+    let mut bench = Bench::new(|config| {
+        config.max_batch_keys = one(3);
+        config.max_batch_bytes = core::num::NonZeroUsize::new(2).unwrap();
+        config.window = one(10);
+    });
+    for n in [1, 2, 3, 100, 4] {
+        bench.fetch(n).unwrap();
+    }
+    bench.link.handle_connected(bench.now, &mut bench.out);
+    let batches: Vec<_> = bench.sent().into_iter().map(|(_, flights, _)| flights).collect();
+    assert_eq!(batches, [[1, 2].to_vec(), [3].to_vec(), [100].to_vec(), [4].to_vec()]);
+}
+
+#[test]
+fn a_full_queue_refuses_and_says_so() {
+    let mut bench = Bench::new(|config| config.max_queue = one(1));
+    bench.fetch(1).unwrap();
+    assert_eq!(bench.fetch(2), Err(LinkRefused::QueueFull { max: 1 }));
+    assert_eq!(bench.link.stats().refused_full, 1);
+}
+
+#[test]
+fn a_peer_without_our_service_is_asked_one_key_a_call() {
+    let mut bench = Bench::up(|_| {});
+    bench.fetch(1).unwrap();
+    let (batch, ..) = bench.sent()[0];
+    bench.fetch(2).unwrap();
+    bench.close(batch, BatchEnd::Unimplemented);
+    let sent = bench.sent();
+    assert!(
+        sent.iter().any(|(_, flights, protocol)| flights == &[1] && *protocol == Protocol::Single),
+        "{sent:?}"
+    );
+    bench.fetch(3).unwrap();
+    assert_eq!(bench.sent()[0].2, Protocol::Single);
+    assert!(bench.settled().is_empty());
+    assert!(bench.link.is_up());
+}
+
+#[test]
+fn a_lost_connection_is_redialled_at_once_and_fetches_wait_for_that() {
+    let mut bench = Bench::up(|_| {});
+    bench.fetch(1).unwrap();
+    bench.sent();
+    bench.lose();
+    assert_eq!(bench.settled(), [(1, false)]);
+    assert_eq!(bench.dials(), 1);
+    bench.fetch(2).unwrap();
+    bench.link.handle_connected(bench.now, &mut bench.out);
+    assert_eq!(bench.sent()[0].1, [2]);
+}
+
+#[test]
+fn a_dead_peer_costs_one_dial_and_then_refuses_at_once_until_it_is_back() {
+    let mut bench = Bench::up(|_| {});
+    bench.lose();
+    bench.fetch(1).unwrap();
+    bench.lose();
+    assert_eq!(bench.settled(), [(1, false)]);
+    assert_eq!(bench.fetch(2), Err(LinkRefused::Down));
+    bench.out.drain_intents();
+    let mut last = bench.now;
+    for _ in 0..12 {
+        bench.sleep_to_wake();
+        assert_eq!(bench.dials(), 1, "it redials by itself");
+        assert_eq!(bench.fetch(2), Err(LinkRefused::Down), "and nobody waits for that");
+        bench.lose();
+        let pause = bench.now.saturating_since(last);
+        assert!(pause <= LinkConfig::default().backoff_max);
+        last = bench.now;
+    }
+    bench.sleep_to_wake();
+    bench.link.handle_connected(bench.now, &mut bench.out);
+    bench.out.drain_intents();
+    // Half open: one probe, others go elsewhere until it is accepted.
+    bench.fetch(3).unwrap();
+    assert_eq!(bench.fetch(4), Err(LinkRefused::Down));
+    let (probe, ..) = bench.sent()[0];
+    bench.accept(probe);
+    bench.fetch(5).unwrap();
+    assert_eq!(bench.sent()[0].1, [5]);
+}
+
+#[test]
+fn a_probe_that_fails_opens_the_breaker_again() {
+    let mut bench = Bench::new(|_| {});
+    bench.lose();
+    bench.out.drain_intents();
+    bench.sleep_to_wake();
+    bench.link.handle_connected(bench.now, &mut bench.out);
+    bench.out.drain_intents();
+    bench.fetch(1).unwrap();
+    let (probe, ..) = bench.sent()[0];
+    bench.close(probe, BatchEnd::Failed(None));
+    assert_eq!(bench.settled(), [(1, false)]);
+    assert_eq!(bench.fetch(2), Err(LinkRefused::Down));
+    // The connection is still there: no dial is needed before the next probe.
+    bench.sleep_to_wake();
+    assert_eq!(bench.dials(), 0);
+    bench.fetch(3).unwrap();
+}
+
+#[test]
+fn batches_that_fail_in_a_row_open_the_breaker_and_a_success_starts_the_count_again() {
+    let mut bench = Bench::up(|config| config.failure_threshold = one(3));
+    for n in 0..2 {
+        bench.fetch(n).unwrap();
+        let (batch, ..) = bench.sent()[0];
+        bench.close(batch, BatchEnd::Failed(None));
+    }
+    bench.fetch(2).unwrap();
+    let (batch, ..) = bench.sent()[0];
+    bench.reply(batch, &[0]);
+    for n in 3..6 {
+        bench.fetch(n).unwrap();
+        let (batch, ..) = bench.sent()[0];
+        bench.close(batch, BatchEnd::Failed(None));
+    }
+    assert_eq!(bench.fetch(6), Err(LinkRefused::Down));
+    assert_eq!(bench.link.stats().opened, 1);
+}
+
+#[test]
+fn a_dial_that_is_never_answered_is_given_up_in_time() {
+    let mut bench = Bench::new(|config| config.connect_timeout = 50 * MS);
+    bench.fetch(1).unwrap();
+    assert_eq!(bench.link.next_wake(), Wake::At(bench.now.saturating_add(50 * MS)));
+    bench.sleep_to_wake();
+    assert_eq!(bench.settled(), [(1, false)]);
+    assert!(!bench.link.is_up());
+    // The dial succeeds after all: a probe may go.
+    bench.link.handle_connected(bench.now, &mut bench.out);
+    bench.fetch(2).unwrap();
+    assert_eq!(bench.sent()[0].1, [2]);
+}
+
+#[test]
+fn a_silent_peer_is_given_up_at_the_fetches_deadline_and_counts_as_failed() {
+    let mut bench = Bench::up(|config| config.failure_threshold = one(1));
+    bench.fetch(1).unwrap();
+    let (batch, ..) = bench.sent()[0];
+    bench.sleep_to_wake();
+    assert_eq!(bench.settled(), [(1, false)]);
+    let aborted = bench
+        .out
+        .drain_intents()
+        .any(|intent| matches!(intent, Intent::AbortFetch { batch: of, .. } if of == batch));
+    assert!(aborted && !bench.link.is_up());
+}
+
+#[test]
+fn a_cancelled_fetch_leaves_the_queue_or_aborts_its_batch_when_it_is_the_last_in_it() {
+    let mut bench = Bench::up(|config| config.window = one(1));
+    bench.fetch(1).unwrap();
+    let (batch, ..) = bench.sent()[0];
+    bench.fetch(2).unwrap();
+    bench.fetch(3).unwrap();
+    bench.link.cancel(bench.now, flight(2), &mut bench.out);
+    bench.link.cancel(bench.now, flight(1), &mut bench.out);
+    let intents: Vec<_> = bench.out.drain_intents().collect();
+    assert!(matches!(&intents[0], Intent::AbortFetch { batch: of, .. } if *of == batch));
+    assert!(
+        matches!(&intents[1], Intent::Fetch(next) if next.items.len() == 1 && next.items[0].flight == flight(3))
+    );
+    assert_eq!(bench.link.cancel(bench.now, flight(1), &mut bench.out), Disposition::Stale);
+    assert!(bench.settled().is_empty());
+}
+
+#[test]
+fn answers_twice_out_of_range_or_to_no_batch_are_stale() {
+    let mut bench = Bench::up(|_| {});
+    bench.fetch(1).unwrap();
+    let (batch, ..) = bench.sent()[0];
+    bench.reply(batch, &[9]);
+    bench.reply(batch, &[0, 0]);
+    assert_eq!(bench.settled(), [(1, true)]);
+    bench.reply(batch, &[0]);
+    bench.close(batch, BatchEnd::Failed(None));
+    assert!(bench.settled().is_empty());
+    assert_eq!(bench.link.stats().stale, 4);
+    assert!(bench.link.is_up());
+}
+
+#[test]
+fn what_a_batch_leaves_unanswered_is_unreachable() {
+    let mut bench = Bench::new(|_| {});
+    bench.fetch(1).unwrap();
+    bench.fetch(2).unwrap();
+    bench.link.handle_connected(bench.now, &mut bench.out);
+    let (batch, ..) = bench.sent()[0];
+    bench.reply(batch, &[1]);
+    bench.close(batch, BatchEnd::Complete);
+    assert_eq!(bench.settled(), [(2, true), (1, false)]);
+}
+
+#[test]
+fn a_closed_link_settles_what_it_holds_refuses_and_is_forgotten() {
+    let mut bench = Bench::up(|config| config.window = one(1));
+    bench.fetch(1).unwrap();
+    bench.fetch(2).unwrap();
+    bench.out.drain_intents();
+    bench.link.close(bench.now, &mut bench.out);
+    bench.link.close(bench.now, &mut bench.out);
+    assert_eq!(bench.settled(), [(1, false), (2, false)]);
+    assert_eq!(bench.fetch(3), Err(LinkRefused::Closed));
+    let forgets = bench.out.drain_intents().filter(|intent| matches!(intent, Intent::Forget { .. })).count();
+    assert_eq!(forgets, 1);
+    assert_eq!(bench.link.next_wake(), Wake::Idle);
+}

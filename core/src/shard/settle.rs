@@ -1,0 +1,253 @@
+//! What becomes of a flight when its source answers, or does not.
+
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use super::{Answer, Shard};
+use crate::cache::{Inserted, NewEntry, Share, Stored};
+use crate::effects::{Disposition, Effects, Fetched, Level, Outcome};
+use crate::error::{Cause, Failure, FailureKind};
+use crate::flight::{Reach, Source};
+use crate::id::{Attempt, FlightId, GroupId};
+use crate::time::Instant;
+use crate::value::{Key, Value};
+
+impl<W> Shard<W> {
+    /// What the origin answered to an [`Intent::Load`](crate::Intent::Load).
+    ///
+    /// A value completes the flight whichever attempt it belongs to; a failure counts only for the attempt in progress.
+    pub fn handle_loaded(
+        &mut self,
+        now: Instant,
+        flight: FlightId,
+        attempt: Attempt,
+        outcome: Outcome,
+        out: &mut Effects<W>,
+    ) -> Disposition {
+        self.handle_outcome(now, (flight, attempt), Level::Origin, outcome, out)
+    }
+
+    /// What a peer answered, as its [`Link`](crate::Link) settled it.
+    ///
+    /// [`Outcome::Unreachable`] turns the flight to the next successor, and after `peer_attempts` peers to the local origin.
+    pub fn handle_fetched(
+        &mut self,
+        now: Instant,
+        flight: FlightId,
+        attempt: Attempt,
+        outcome: Outcome,
+        out: &mut Effects<W>,
+    ) -> Disposition {
+        self.handle_outcome(now, (flight, attempt), Level::Peer, outcome, out)
+    }
+
+    fn handle_outcome(
+        &mut self,
+        now: Instant,
+        (id, attempt): (FlightId, Attempt),
+        level: Level,
+        outcome: Outcome,
+        out: &mut Effects<W>,
+    ) -> Disposition {
+        let now = self.observe(now);
+        let Some(slot) = self.flights.resolve(id) else { return self.stale() };
+        let is_current = self.flights.get(slot).is_some_and(|flight| flight.attempt == attempt);
+        let answer = match outcome {
+            Outcome::Value { value, ttl } => self.take_value(now, slot, level, value, ttl, out),
+            Outcome::Failed(_) | Outcome::Unreachable(_) if !is_current => return self.stale(),
+            Outcome::Failed(failure) => {
+                if self.asks_for_more_time(slot, &failure) {
+                    self.redirect(slot, None, out);
+                    return Disposition::Retrying;
+                }
+                self.take_failure(now, slot, level, failure, out)
+            }
+            Outcome::Unreachable(cause) => match self.next_source(slot) {
+                Some(source) => {
+                    self.counters.peer_errors.increment();
+                    self.redirect(slot, Some(source), out);
+                    return Disposition::Retrying;
+                }
+                None => self.take_failure(now, slot, level, unanswered(cause), out),
+            },
+        };
+        self.complete(slot, &answer, out);
+        if is_current {
+            self.end(slot);
+        } else {
+            // An earlier attempt was faster after all: nobody needs the one in progress.
+            self.abort(slot, out);
+        }
+        Disposition::Applied
+    }
+
+    fn stale(&self) -> Disposition {
+        self.counters.stale_dispositions.increment();
+        Disposition::Stale
+    }
+
+    fn take_value(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        level: Level,
+        value: Value,
+        ttl: Option<Duration>,
+        out: &mut Effects<W>,
+    ) -> Answer {
+        let (len, max) = (value.len(), self.config.max_value_len.get());
+        if len > max {
+            self.counters.oversize.increment();
+            let message = alloc::format!("the value has {len} bytes: the limit is {max}");
+            return Err(Failure::with_message(FailureKind::ValueTooLarge, message));
+        }
+        let Some(key) = self.flights.get(slot).map(|flight| flight.key.clone()) else {
+            return Ok(Fetched::new(value, level, now));
+        };
+        let (share, expires) = self.placement(now, &key, level, ttl);
+        self.keep(now, slot, (share, expires), Stored::Value(value.clone()), out);
+        Ok(Fetched::new(value, level, expires))
+    }
+
+    /// Puts what a flight brought into the cache, unless a removal or a flush came after the flight began.
+    fn keep(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        (share, expires): (Share, Instant),
+        stored: Stored,
+        out: &mut Effects<W>,
+    ) {
+        let Some(flight) = self.flights.get(slot) else { return };
+        let (key, epoch) = (flight.key.clone(), self.epoch_of(&flight.key));
+        if flight.fenced || flight.group_epoch != epoch {
+            self.counters.fenced_dropped.increment();
+            return;
+        }
+        let new = NewEntry { share, key, stored, expires, epoch };
+        let groups = &self.groups;
+        let dead = |group: GroupId, expires: Instant, epoch: u32| {
+            expires <= now || groups.get(group.index() as usize).is_none_or(|group| group.epoch != epoch)
+        };
+        match self.cache.insert(new, dead, &mut out.evicted) {
+            Inserted::Stored => {}
+            Inserted::TooLarge | Inserted::NotAdmitted => self.counters.not_stored.increment(),
+        }
+    }
+
+    fn epoch_of(&self, key: &Key) -> u32 {
+        self.groups.get(key.group().index() as usize).map_or(0, |group| group.epoch)
+    }
+
+    /// Where a value belongs and until when: the owner keeps it in its own share; anybody else has a hot copy, for no longer than the owner has it.
+    fn placement(
+        &mut self,
+        now: Instant,
+        key: &Key,
+        level: Level,
+        ttl: Option<Duration>,
+    ) -> (Share, Instant) {
+        let until = |ttl: Option<Duration>| ttl.map_or(Instant::MAX, |ttl| now.saturating_add(ttl));
+        if level == Level::Peer {
+            return (
+                Share::Hot,
+                until(Some(ttl.map_or(self.config.hot_ttl, |ttl| ttl.min(self.config.hot_ttl)))),
+            );
+        }
+        let config = self.groups.get(key.group().index() as usize).map(|group| &group.config);
+        let (group_ttl, jitter) =
+            config.map_or((None, 0), |config| (config.ttl, config.ttl_jitter_per_mille));
+        let ttl = ttl.or(group_ttl).map(|ttl| self.jittered(ttl, jitter));
+        if self.owns(key) {
+            return (Share::Main, until(ttl));
+        }
+        (Share::Hot, until(Some(ttl.map_or(self.config.hot_ttl, |ttl| ttl.min(self.config.hot_ttl)))))
+    }
+
+    fn owns(&self, key: &Key) -> bool {
+        self.ring.owner(key.as_bytes()).is_none_or(|owner| owner.id() == self.me)
+    }
+
+    fn take_failure(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        level: Level,
+        failure: Failure,
+        out: &mut Effects<W>,
+    ) -> Answer {
+        if level == Level::Origin {
+            if failure.kind == FailureKind::NotFound {
+                self.counters.load_not_found.increment();
+                self.keep_not_found(now, slot, out);
+            } else {
+                self.counters.load_errors.increment();
+            }
+        }
+        Err(failure)
+    }
+
+    /// Keeps a "not found" of this node's own origin, for keys that it owns.
+    fn keep_not_found(&mut self, now: Instant, slot: u32, out: &mut Effects<W>) {
+        let Some(flight) = self.flights.get(slot) else { return };
+        let config = self.groups.get(flight.key.group().index() as usize).map(|group| &group.config);
+        let ttl = config.map_or(Duration::ZERO, |config| config.negative_ttl);
+        if !ttl.is_zero() && self.owns(&flight.key) {
+            self.keep(now, slot, (Share::Negative, now.saturating_add(ttl)), Stored::NotFound, out);
+        }
+    }
+
+    /// Whether a peer gave up at the time it was told, while later waiters have extended the flight beyond it.
+    fn asks_for_more_time(&self, slot: u32, failure: &Failure) -> bool {
+        self.flights.get(slot).is_some_and(|flight| {
+            failure.kind == FailureKind::Deadline
+                && matches!(flight.source, Source::Peer(_))
+                && flight.asked_until < flight.deadline.saturating_sub(self.config.deadline_margin)
+                && self.clock.latest() < flight.deadline.saturating_sub(self.config.deadline_margin)
+        })
+    }
+
+    /// Whom to ask after the current source gave no answer; `None` after the origin.
+    fn next_source(&self, slot: u32) -> Option<Source> {
+        let flight = self.flights.get(slot)?;
+        if flight.source == Source::Origin {
+            return None;
+        }
+        if flight.peers_asked >= self.config.peer_attempts {
+            return Some(Source::Origin);
+        }
+        let next = self.ring.successors(flight.key.as_bytes()).nth(usize::from(flight.peers_asked));
+        Some(match next {
+            Some(member) if member.id() != self.me && flight.source != Source::Peer(member.id()) => {
+                Source::Peer(member.id())
+            }
+            Some(_) | None => Source::Origin,
+        })
+    }
+
+    /// Starts the flight's next attempt: at `source`, or where it asked before.
+    ///
+    /// A flight that turns to the origin while another load of its key is there already hands its waiters to that one.
+    fn redirect(&mut self, slot: u32, source: Option<Source>, out: &mut Effects<W>) {
+        let Some(flight) = self.flights.get(slot) else { return };
+        let source = source.unwrap_or(flight.source);
+        if source == Source::Origin && !flight.fenced {
+            let local = self.flights.find(&flight.key.as_hashed(), Reach::Local, flight.group_epoch);
+            if let Some(local) = local {
+                self.flights.move_waiters(slot, local);
+                self.end(slot);
+                return;
+            }
+        }
+        self.flights.redirect(slot, source);
+        self.ask(slot, out);
+    }
+}
+
+/// The origin itself gave no answer: its load was lost, or it panicked.
+fn unanswered(cause: Option<Cause>) -> Failure {
+    cause.map_or_else(
+        || Failure::new(FailureKind::OriginFailed),
+        |cause| Failure::with_cause(FailureKind::OriginFailed, Arc::clone(&cause)),
+    )
+}
