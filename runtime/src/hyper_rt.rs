@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Executor, Sleep, Timer};
@@ -45,7 +45,7 @@ impl HyperTimer {
 
 impl Timer for HyperTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        Box::pin(RuntimeSleep(Mutex::new(self.0.sleep(duration))))
+        Box::pin(RuntimeSleep(Mutex::new(Some(self.0.sleep(duration)))))
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
@@ -53,8 +53,9 @@ impl Timer for HyperTimer {
     }
 }
 
-/// A runtime's sleep, made `Sync` as hyper asks. The mutex is never locked: polling has exclusive access to it.
-struct RuntimeSleep(Mutex<BoxFuture<'static, ()>>);
+/// A runtime's sleep, made `Sync` as hyper asks: the mutex is never locked, polling has exclusive access to it. `None` when it is over, since
+/// hyper's keep-alive polls a sleep again after its end.
+struct RuntimeSleep(Mutex<Option<BoxFuture<'static, ()>>>);
 
 impl fmt::Debug for RuntimeSleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,7 +67,12 @@ impl Future for RuntimeSleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll(context)
+        let sleep = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = sleep {
+            ready!(running.as_mut().poll(context));
+            *sleep = None;
+        }
+        Poll::Ready(())
     }
 }
 
