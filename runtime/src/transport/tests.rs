@@ -85,10 +85,10 @@ impl PeerService for Fake {
             b"hang" => std::future::pending().await,
             b"held" => {
                 while !self.released.load(Ordering::SeqCst) {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    rt().sleep(Duration::from_millis(2)).await;
                 }
             }
-            _ => tokio::task::yield_now().await,
+            _ => rt().sleep(Duration::ZERO).await,
         }
         served(key)
     }
