@@ -1,0 +1,231 @@
+//! Failures and answers: wire <-> core.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use groupcache_core::{Failure, FailureKind, Outcome, Value};
+
+use crate::v1;
+
+/// How many bytes of an error's text cross the wire. In a gRPC status the text is a header, percent-encoded: three times this must fit into
+/// what HTTP/2 peers take as headers (16 KiB with hyper).
+const MAX_TEXT: usize = 1024;
+
+impl v1::Item {
+    /// The answer for the key at `index`: a value with the time it will still be kept (`None`: it does not expire), or a failure.
+    #[must_use]
+    pub fn new(index: u32, result: Result<(Value, Option<Duration>), &Failure>) -> Self {
+        match result {
+            Ok((value, ttl)) => Self {
+                index,
+                ttl_ms: ttl.map(whole_millis),
+                result: Some(v1::item::Result::Value(Bytes::from(value))),
+            },
+            Err(failure) => {
+                Self { index, ttl_ms: None, result: Some(v1::item::Result::Failure(failure.into())) }
+            }
+        }
+    }
+
+    /// Which key this answers, and how. The value is copied, once, into an allocation of its size: the message's bytes may be a slice of a
+    /// whole receive buffer.
+    #[must_use]
+    pub fn into_outcome(self) -> (u32, Outcome) {
+        let outcome = match self.result {
+            Some(v1::item::Result::Value(value)) => {
+                Outcome::Value { value: Value::from(value), ttl: self.ttl_ms.map(Duration::from_millis) }
+            }
+            Some(v1::item::Result::Failure(failure)) => answer_of_failure(failure.into()),
+            None => Outcome::Unreachable(
+                Failure::with_message(FailureKind::OriginFailed, "the peer's answer is empty").cause,
+            ),
+        };
+        (self.index, outcome)
+    }
+}
+
+/// What a failure that a peer reports means to the one who asked.
+///
+/// What the peer says of the key or of its origin is an answer with authority. What it says of itself (it is overloaded, it is stopping, it
+/// does not have the group yet) means that somebody else must be asked; the failure is then the cause.
+#[must_use]
+pub fn answer_of_failure(failure: Failure) -> Outcome {
+    match failure.kind {
+        FailureKind::Overloaded | FailureKind::NoSuchGroup | FailureKind::Stopping => {
+            Outcome::Unreachable(Some(Arc::new(failure)))
+        }
+        _ => Outcome::Failed(failure),
+    }
+}
+
+/// The texts of all errors behind `error`, outermost first, joined with `: `, cut at 1 KiB. Empty where there is none.
+#[must_use]
+pub fn causes(error: &dyn Error) -> String {
+    let mut text = String::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let separator = if text.is_empty() { "" } else { ": " };
+        // Writing to a String fails only where a Display does: what it wrote before is kept.
+        if write!(text, "{separator}{cause}").is_err() || text.len() > MAX_TEXT {
+            break;
+        }
+        next = cause.source();
+    }
+    cut(text)
+}
+
+/// `text`, cut at a character's border so that it has at most [`MAX_TEXT`] bytes.
+pub(crate) fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        let mut end = MAX_TEXT;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}
+
+impl From<&Failure> for v1::Failure {
+    fn from(failure: &Failure) -> Self {
+        Self { kind: v1::FailureKind::from(failure.kind).into(), message: causes(failure) }
+    }
+}
+
+impl From<v1::Failure> for Failure {
+    fn from(failure: v1::Failure) -> Self {
+        match kind_of_number(failure.kind) {
+            Some(kind) if failure.message.is_empty() => Self::new(kind),
+            Some(kind) => Self::with_message(kind, cut(failure.message)),
+            None => Self::with_message(
+                FailureKind::OriginFailed,
+                cut(format!("a failure of unknown kind {}: {}", failure.kind, failure.message)),
+            ),
+        }
+    }
+}
+
+impl From<FailureKind> for v1::FailureKind {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::NotFound => Self::NotFound,
+            FailureKind::Overloaded => Self::Overloaded,
+            FailureKind::Deadline => Self::Deadline,
+            FailureKind::NoSuchGroup => Self::NoSuchGroup,
+            FailureKind::InvalidKey => Self::InvalidKey,
+            FailureKind::ValueTooLarge => Self::ValueTooLarge,
+            FailureKind::Stopping => Self::Stopping,
+            // The kind that a reader takes an unknown one for.
+            _ => Self::OriginFailed,
+        }
+    }
+}
+
+/// The wire numbers the kinds from 1, in the order of [`FailureKind::ALL`].
+fn kind_of_number(number: i32) -> Option<FailureKind> {
+    let index = usize::try_from(number).ok()?.checked_sub(1)?;
+    FailureKind::ALL.get(index).copied()
+}
+
+/// Rounded down: a reader must never keep a value longer than its owner does.
+pub(crate) fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_of_failure_crosses_the_wire_with_its_cause() {
+        for kind in FailureKind::ALL {
+            let sent = Failure::with_message(kind, "because");
+            let got = Failure::from(v1::Failure::from(&sent));
+            assert_eq!((got.kind, causes(&got).as_str()), (kind, "because"));
+            assert!(Failure::from(v1::Failure::from(&Failure::new(kind))).cause.is_none());
+        }
+    }
+
+    #[test]
+    fn a_kind_from_the_future_reads_as_a_failed_origin() {
+        for number in [0, 9, -1, i32::MIN, i32::MAX] {
+            let got = Failure::from(v1::Failure { kind: number, message: "new".to_owned() });
+            assert_eq!(got.kind, FailureKind::OriginFailed);
+            assert!(causes(&got).contains(&number.to_string()), "{got:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_crosses_the_wire_with_its_ttl_rounded_down() {
+        for (ttl, wanted) in [
+            (None, None),
+            (Some(Duration::ZERO), Some(Duration::ZERO)),
+            (Some(Duration::from_micros(1_999)), Some(Duration::from_millis(1))),
+            (Some(Duration::MAX), Some(Duration::from_millis(u64::MAX))),
+        ] {
+            for value in [&b""[..], b"value"] {
+                let item = v1::Item::new(7, Ok((Value::from(value), ttl)));
+                let (index, outcome) =
+                    v1::Item::decode(&item.encode_to_vec()[..]).expect("it was encoded here").into_outcome();
+                let Outcome::Value { value: got, ttl } = outcome else { panic!("{outcome:?}") };
+                assert_eq!((index, got.as_bytes(), ttl), (7, value, wanted));
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_peer_says_of_itself_is_no_answer() {
+        for kind in FailureKind::ALL {
+            let of_itself =
+                matches!(kind, FailureKind::Overloaded | FailureKind::NoSuchGroup | FailureKind::Stopping);
+            match answer_of_failure(Failure::new(kind)) {
+                Outcome::Unreachable(Some(_)) => assert!(of_itself, "{kind:?}"),
+                Outcome::Failed(failure) => assert_eq!((of_itself, failure.kind), (false, kind)),
+                other => panic!("{other:?}"),
+            }
+        }
+        let empty = v1::Item { index: 1, ttl_ms: None, result: None };
+        assert!(matches!(empty.into_outcome(), (1, Outcome::Unreachable(Some(_)))));
+    }
+
+    #[test]
+    fn a_long_cause_is_cut_at_a_character() {
+        let failure = Failure::with_message(FailureKind::OriginFailed, "ß".repeat(MAX_TEXT));
+        let text = v1::Failure::from(&failure).message;
+        assert_eq!(text, "ß".repeat(MAX_TEXT / 2));
+    }
+
+    #[test]
+    fn garbage_is_decoded_or_refused_and_never_panics() {
+        let valid = {
+            let mut request = v1::FetchRequest::new(1);
+            request.push("g", &b"key"[..], Some(Duration::from_millis(3)));
+            let item = v1::Item::new(0, Err(&Failure::with_message(FailureKind::Deadline, "x")));
+            let reply = v1::FetchReply { items: vec![item], fingerprint: Some(1) };
+            [request.encode_to_vec(), reply.encode_to_vec()]
+        };
+        // A linear congruential generator: the same bytes in every run.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for round in 0..20_000_usize {
+            let mut bytes = valid[round % 2].clone();
+            for _ in 0..=(round % 4) {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let at = (state >> 33) as usize % bytes.len();
+                bytes[at] = (state >> 56) as u8;
+            }
+            if let Ok(request) = v1::FetchRequest::decode(&bytes[..]) {
+                let _ = request.entries().map(Iterator::count);
+            }
+            if let Ok(reply) = v1::FetchReply::decode(&bytes[..]) {
+                for item in reply.items {
+                    let _ = item.into_outcome();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The connection to one peer.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+use futures_util::future::Shared;
+use futures_util::{FutureExt, Stream, StreamExt};
+use groupcache_core::{Cause, Failure, FailureKind, Protocol, Value};
+use groupcache_proto::groupcachepb::GetRequest;
+use groupcache_proto::groupcachepb::group_cache_client::GroupCacheClient;
+use groupcache_proto::v1::peer_client::PeerClient;
+use groupcache_proto::v1::{FetchReply, FetchRequest, InvalidateRequest, invalidate_request};
+use http::Uri;
+use hyper::client::conn::http2::{Builder, Connection as Http2Connection, SendRequest};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::body::Http2;
+use super::deadline::within;
+use super::tasks::{Spawner, Tasks};
+use super::{CONNECTION_WINDOW, FRAME, PeerFault, STREAM_WINDOW, TransportConfig};
+use crate::hyper_rt::HyperTimer;
+use crate::rt::{BoxFuture, Connection, Runtime};
+
+/// Why there is no connection to a peer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TransportError {
+    /// The address cannot be one.
+    #[error("`{addr}` is not an address")]
+    Address {
+        /// The peer.
+        addr: String,
+        /// What is wrong with it.
+        source: http::uri::InvalidUri,
+    },
+    /// The system could not connect.
+    #[error("cannot connect to {addr}")]
+    Connect {
+        /// The peer.
+        addr: String,
+        /// What it says.
+        source: io::Error,
+    },
+    /// Connecting, or the first answer, took too long.
+    #[error("{addr} did not answer in {limit:?}")]
+    Timeout {
+        /// The peer.
+        addr: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// HTTP/2 could not begin.
+    #[error("cannot speak HTTP/2 with {addr}")]
+    Handshake {
+        /// The peer.
+        addr: String,
+        /// What hyper says.
+        source: hyper::Error,
+    },
+    /// Something listens there, but it is not a peer.
+    #[error("{addr} does not answer as a peer")]
+    NotAPeer {
+        /// The address.
+        addr: String,
+        /// What came in place of an answer.
+        source: Cause,
+    },
+}
+
+/// The peer did not answer within the time that the caller gave it.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer in {0:?}")]
+struct NoAnswer(Duration);
+
+/// The connection is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer closed the connection")]
+struct ClosedByPeer;
+
+/// A connection to one peer. A clone is the same connection; the last one to go closes it, after the calls that are in flight.
+///
+/// It does not redial: when [`closed`](Self::closed) resolves, whoever owns it connects anew.
+#[derive(Clone)]
+pub(crate) struct PeerChannel {
+    rt: Arc<dyn Runtime>,
+    http: SendRequest<tonic::body::Body>,
+    peer: PeerClient<Http2>,
+    single: GroupCacheClient<Http2>,
+    protocol: Protocol,
+    closed: Shared<BoxFuture<'static, Cause>>,
+}
+
+impl PeerChannel {
+    /// Connects to `addr` (`host:port`) and asks for no keys, once: a peer that accepts and then says nothing is not connected, and the answer
+    /// shows which [`protocol`](Self::protocol) the peer speaks.
+    ///
+    /// # Errors
+    /// There is no peer that answers within `connect_timeout`.
+    pub(crate) async fn connect(
+        rt: &Arc<dyn Runtime>,
+        addr: &str,
+        config: &TransportConfig,
+    ) -> Result<Self, TransportError> {
+        let limit = config.connect_timeout;
+        let connecting = async {
+            let mut channel = Self::dial(rt, addr, config).await?;
+            channel.protocol = channel
+                // The limit around all of this strikes first.
+                .probe(limit.saturating_mul(2))
+                .await
+                .map_err(|source| TransportError::NotAPeer { addr: addr.to_owned(), source })?;
+            Ok(channel)
+        };
+        let connected = within(&**rt, limit, connecting).await;
+        connected.unwrap_or_else(|| Err(TransportError::Timeout { addr: addr.to_owned(), limit }))
+    }
+
+    async fn dial(
+        rt: &Arc<dyn Runtime>,
+        addr: &str,
+        config: &TransportConfig,
+    ) -> Result<Self, TransportError> {
+        let origin: Uri = format!("http://{addr}")
+            .parse()
+            .map_err(|source| TransportError::Address { addr: addr.to_owned(), source })?;
+        let io = rt
+            .connect(addr)
+            .await
+            .map_err(|source| TransportError::Connect { addr: addr.to_owned(), source })?;
+
+        let (spawner, tasks) = Tasks::new();
+        let (http, connection) = http2(rt, spawner, config)
+            .handshake(io)
+            .await
+            .map_err(|source| TransportError::Handshake { addr: addr.to_owned(), source })?;
+        let (closing, closed) = oneshot::channel();
+        rt.spawn(Box::pin(run(connection, tasks, closing)));
+
+        let calls = Http2(http.clone());
+        Ok(Self {
+            rt: Arc::clone(rt),
+            http,
+            peer: PeerClient::with_origin(calls.clone(), origin.clone())
+                .max_decoding_message_size(config.max_message)
+                .max_encoding_message_size(config.max_message),
+            single: GroupCacheClient::with_origin(calls, origin)
+                .max_decoding_message_size(config.max_message)
+                .max_encoding_message_size(config.max_message),
+            protocol: Protocol::Batched,
+            closed: cause_of(closed).boxed().shared(),
+        })
+    }
+
+    async fn probe(&self, limit: Duration) -> Result<Protocol, Cause> {
+        let mut replies = self.fetch(FetchRequest::default(), limit);
+        match replies.next().await {
+            None | Some(Ok(_)) => Ok(Protocol::Batched),
+            Some(Err(PeerFault::Unimplemented)) => Ok(Protocol::Single),
+            Some(Err(PeerFault::Unreachable(cause))) => Err(cause),
+            Some(Err(PeerFault::Status(failure))) => Err(Arc::new(failure)),
+        }
+    }
+
+    /// How the peer is to be spoken to, as it showed when the connection was made.
+    pub(crate) const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Asks for many keys. Nothing is sent before the stream is polled; dropping it resets the call, and the peer stops working for it. A fault
+    /// ends the stream. At `limit` the call ends as unreachable.
+    pub(crate) fn fetch(&self, request: FetchRequest, limit: Duration) -> FetchReplies {
+        let mut client = self.peer.clone();
+        let request = timed(request, limit);
+        FetchReplies {
+            state: State::Calling(Box::pin(
+                async move { client.fetch(request).await.map(Response::into_inner) },
+            )),
+            timer: self.rt.sleep(limit),
+            limit,
+        }
+    }
+
+    /// Asks for one key with the Go system's call. The value is copied into an allocation of its own.
+    ///
+    /// # Errors
+    /// What the peer answers in place of a value, or why it does not answer. A key that is not UTF-8 cannot be asked for this way: invalid.
+    pub(crate) async fn get(&self, group: &str, key: &[u8], limit: Duration) -> Result<Value, PeerFault> {
+        let Ok(key) = std::str::from_utf8(key) else {
+            let why = "the peer takes only UTF-8 keys";
+            return Err(PeerFault::Status(Failure::with_message(FailureKind::InvalidKey, why)));
+        };
+        let request = GetRequest { group: group.to_owned(), key: key.to_owned() };
+        let mut client = self.single.clone();
+        let answer = self.call(limit, client.get(timed(request, limit))).await?;
+        Ok(Value::from(answer.value))
+    }
+
+    /// Tells the peer to forget a key, or with `None` every key of the group.
+    ///
+    /// # Errors
+    /// The peer did not acknowledge.
+    pub(crate) async fn invalidate(
+        &self,
+        group: &str,
+        key: Option<&[u8]>,
+        limit: Duration,
+    ) -> Result<(), PeerFault> {
+        let what = match key {
+            Some(key) => invalidate_request::What::Key(Bytes::copy_from_slice(key)),
+            None => invalidate_request::What::WholeGroup(true),
+        };
+        let request = InvalidateRequest { group: group.to_owned(), what: Some(what) };
+        let mut client = self.peer.clone();
+        self.call(limit, client.invalidate(timed(request, limit))).await.map(drop)
+    }
+
+    /// Whether calls are refused at once because the connection is gone, or going.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.http.is_closed()
+    }
+
+    /// Resolves when the connection takes no more calls, with the reason. Calls in flight may still be answered when the peer closed in order.
+    pub(crate) fn closed(&self) -> impl Future<Output = Cause> + Send + 'static {
+        self.closed.clone()
+    }
+
+    async fn call<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, PeerFault> {
+        match within(&*self.rt, limit, call).await {
+            Some(Ok(answer)) => Ok(answer.into_inner()),
+            Some(Err(status)) => Err(PeerFault::of_key(status)),
+            None => Err(PeerFault::unreachable(NoAnswer(limit))),
+        }
+    }
+}
+
+impl fmt::Debug for PeerChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerChannel")
+            .field("protocol", &self.protocol)
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// `message`, with the limit told to the peer.
+fn timed<T>(message: T, limit: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(limit);
+    request
+}
+
+fn http2(rt: &Arc<dyn Runtime>, spawner: Spawner, config: &TransportConfig) -> Builder<Spawner> {
+    let mut builder = Builder::new(spawner);
+    builder
+        .timer(HyperTimer::new(Arc::clone(rt)))
+        .max_frame_size(FRAME)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(config.keep_alive_interval)
+        .keep_alive_timeout(config.keep_alive_timeout)
+        // Go's servers cut off who pings them while nothing is asked.
+        .keep_alive_while_idle(false);
+    builder
+}
+
+type Http2Io = Http2Connection<Box<dyn Connection>, tonic::body::Body, Spawner>;
+
+/// Runs a connection: until it takes no more calls, which is told, and then until its last call is done.
+async fn run(connection: Http2Io, mut tasks: Tasks, closing: oneshot::Sender<Result<(), hyper::Error>>) {
+    let result = tasks.drive(pin!(connection)).await;
+    let _ = closing.send(result); // Nobody has to wait for it.
+    poll_fn(|cx| tasks.poll_idle(cx)).await;
+}
+
+async fn cause_of(closed: oneshot::Receiver<Result<(), hyper::Error>>) -> Cause {
+    match closed.await {
+        Ok(Err(error)) => Arc::new(error),
+        Ok(Ok(())) | Err(oneshot::Canceled) => Arc::new(ClosedByPeer),
+    }
+}
+
+/// The replies of a [`fetch`](PeerChannel::fetch), as they come.
+pub(crate) struct FetchReplies {
+    state: State,
+    timer: BoxFuture<'static, ()>,
+    limit: Duration,
+}
+
+enum State {
+    Calling(BoxFuture<'static, Result<Streaming<FetchReply>, Status>>),
+    Reading(Box<Streaming<FetchReply>>),
+    Done,
+}
+
+impl State {
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<FetchReply, Status>>> {
+        loop {
+            match self {
+                Self::Calling(call) => match call.poll_unpin(cx) {
+                    Poll::Ready(Ok(replies)) => *self = Self::Reading(Box::new(replies)),
+                    Poll::Ready(Err(status)) => return Poll::Ready(Some(Err(status))),
+                    Poll::Pending => return Poll::Pending,
+                },
+                Self::Reading(replies) => return replies.poll_next_unpin(cx),
+                Self::Done => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl Stream for FetchReplies {
+    type Item = Result<FetchReply, PeerFault>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = match self.state.poll_reply(cx) {
+            Poll::Ready(Some(Ok(reply))) => return Poll::Ready(Some(Ok(reply))),
+            Poll::Ready(Some(Err(status))) => Some(Err(PeerFault::of_batch(status))),
+            Poll::Ready(None) => None,
+            Poll::Pending if self.timer.poll_unpin(cx).is_ready() => {
+                Some(Err(PeerFault::unreachable(NoAnswer(self.limit))))
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        // Dropping the call resets its stream, where it is not over.
+        self.state = State::Done;
+        Poll::Ready(next)
+    }
+}
+
+impl fmt::Debug for FetchReplies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FetchReplies").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,199 @@
+//! The two gRPC services, over whatever answers for this node's keys.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use groupcache_core::{Failure, FailureKind, LoadError, Value};
+use groupcache_proto::groupcachepb::group_cache_server::GroupCache;
+use groupcache_proto::groupcachepb::{GetRequest, GetResponse};
+use groupcache_proto::status_of_failure;
+use groupcache_proto::v1::peer_server::Peer;
+use groupcache_proto::v1::{FetchRequest, InvalidateReply, InvalidateRequest, Item, invalidate_request};
+use tonic::{Request, Response, Status};
+
+use super::answers::{Answers, Pending};
+use super::deadline::{timeout_of, within};
+use super::{MESSAGE_OVERHEAD, TransportConfig};
+use crate::rt::Runtime;
+
+/// A value, as a peer gets it.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    /// The value.
+    pub(crate) value: Value,
+    /// How long this node will still keep it; `None` when it does not expire.
+    pub(crate) ttl: Option<Duration>,
+}
+
+/// What answers peers: this node's cache and origin. A request from a peer is never passed on to another.
+#[async_trait]
+pub(crate) trait PeerService: Send + Sync + 'static {
+    /// What is known of `key` at once, without waiting: `None` when it must be loaded. Called on the connection's task.
+    fn try_get(&self, group: &str, key: &[u8]) -> Option<Result<Served, Failure>>;
+
+    /// Loads `key`, within `limit` where the peer set one. Dropped when the peer goes away.
+    async fn get(&self, group: &str, key: &[u8], limit: Option<Duration>) -> Result<Served, Failure>;
+
+    /// Forgets a key of a group, or with `None` every key.
+    async fn invalidate(&self, group: &str, key: Option<&[u8]>) -> Result<(), Failure>;
+
+    /// Takes note of the fingerprint of an asking peer's ring.
+    fn note_fingerprint(&self, theirs: u64);
+
+    /// The fingerprint of this node's ring.
+    fn fingerprint(&self) -> u64;
+}
+
+/// The generated services' implementation. A clone shares everything.
+#[derive(Clone)]
+pub(super) struct Handler {
+    pub(super) rt: Arc<dyn Runtime>,
+    pub(super) service: Arc<dyn PeerService>,
+    pub(super) config: Arc<TransportConfig>,
+}
+
+impl Handler {
+    async fn get_one(&self, group: &str, key: &[u8], limit: Option<Duration>) -> Result<Served, Failure> {
+        let known = match self.known(group, key) {
+            Some(known) => known,
+            None => match limit {
+                None => self.service.get(group, key, None).await,
+                Some(limit) => within(&*self.rt, limit, self.service.get(group, key, Some(limit)))
+                    .await
+                    .unwrap_or_else(|| Err(Failure::new(FailureKind::Deadline))),
+            },
+        };
+        known.and_then(|served| self.fitting(served))
+    }
+
+    /// What can be answered at once.
+    fn known(&self, group: &str, key: &[u8]) -> Option<Result<Served, Failure>> {
+        if key.is_empty() {
+            return Some(Err(LoadError::EmptyKey.into()));
+        }
+        self.service.try_get(group, key)
+    }
+
+    /// `served`, unless no message can carry it.
+    fn fitting(&self, served: Served) -> Result<Served, Failure> {
+        let limit = self.config.max_message.saturating_sub(MESSAGE_OVERHEAD);
+        if served.value.len() <= limit {
+            return Ok(served);
+        }
+        let why = format!("it has {} bytes: the limit is {limit}", served.value.len());
+        Err(Failure::with_message(FailureKind::ValueTooLarge, why))
+    }
+
+    /// A key's answer that is still to come.
+    fn pending(&self, index: u32, group: Arc<str>, key: Bytes, limit: Option<Duration>) -> Pending {
+        let handler = self.clone();
+        Box::pin(async move {
+            let result = handler.service.get(&group, &key, limit).await;
+            handler.item(index, result)
+        })
+    }
+
+    fn item(&self, index: u32, result: Result<Served, Failure>) -> Item {
+        match result.and_then(|served| self.fitting(served)) {
+            Ok(served) => Item::new(index, Ok((served.value, served.ttl))),
+            Err(failure) => Item::new(index, Err(&failure)),
+        }
+    }
+
+    fn answers(&self, request: &FetchRequest, limit: Option<Duration>) -> Result<Answers, Status> {
+        let keys = request.keys.len();
+        if keys > self.config.max_keys {
+            let why = format!("the request has {keys} keys: the limit is {}", self.config.max_keys);
+            return Err(status_of_failure(&Failure::with_message(FailureKind::Overloaded, why), ""));
+        }
+        let entries = request.entries().map_err(|error| Status::invalid_argument(error.to_string()))?;
+        // A request for no keys only asks who is there: its sender may not have a ring yet.
+        if keys > 0 {
+            self.service.note_fingerprint(request.fingerprint);
+        }
+
+        let groups: Vec<Arc<str>> = request.groups.iter().map(|name| Arc::from(name.as_str())).collect();
+        let mut answers = Answers::new(&self.rt, &self.config, self.service.fingerprint(), limit);
+        for entry in entries {
+            let (index, key) = (entry.index, entry.key);
+            match self.known(entry.group, key) {
+                Some(known) => answers.push_known(self.item(index, known)),
+                None => {
+                    let limit = entry.remaining.into_iter().chain(limit).min();
+                    let group = groups.iter().find(|name| ***name == *entry.group).cloned();
+                    let group = group.unwrap_or_else(|| Arc::from(entry.group));
+                    answers.push_pending(index, self.pending(index, group, key.clone(), limit));
+                }
+            }
+        }
+        Ok(answers)
+    }
+}
+
+#[async_trait]
+impl GroupCache for Handler {
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let limit = timeout_of(request.metadata()).map_err(|status| *status)?;
+        let GetRequest { group, key } = request.into_inner();
+        let served = guarded(self.get_one(&group, key.as_bytes(), limit)).await?;
+        match served {
+            Ok(served) => Ok(Response::new(GetResponse { value: served.value.into() })),
+            Err(failure) => Err(status_of_failure(&failure, &group)),
+        }
+    }
+}
+
+#[async_trait]
+impl Peer for Handler {
+    type FetchStream = Answers;
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Answers>, Status> {
+        let limit = timeout_of(request.metadata()).map_err(|status| *status)?;
+        let request = request.into_inner();
+        guarded(async { self.answers(&request, limit) }).await?.map(Response::new)
+    }
+
+    async fn invalidate(
+        &self,
+        request: Request<InvalidateRequest>,
+    ) -> Result<Response<InvalidateReply>, Status> {
+        let limit = timeout_of(request.metadata()).map_err(|status| *status)?;
+        let InvalidateRequest { group, what } = request.into_inner();
+        let key = match &what {
+            Some(invalidate_request::What::Key(key)) => Some(&key[..]),
+            Some(invalidate_request::What::WholeGroup(true)) => None,
+            Some(invalidate_request::What::WholeGroup(false)) | None => {
+                return Err(Status::invalid_argument("the request names neither a key nor the whole group"));
+            }
+        };
+        let forget = self.service.invalidate(&group, key);
+        let forgotten = guarded(async {
+            match limit {
+                None => forget.await,
+                Some(limit) => within(&*self.rt, limit, forget)
+                    .await
+                    .unwrap_or_else(|| Err(Failure::new(FailureKind::Deadline))),
+            }
+        });
+        match forgotten.await? {
+            Ok(()) => Ok(Response::new(InvalidateReply {})),
+            Err(failure) => Err(status_of_failure(&failure, &group)),
+        }
+    }
+}
+
+/// `work`'s result; a panic in it costs this call and nothing else.
+async fn guarded<T>(work: impl Future<Output = T>) -> Result<T, Status> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|_| panicked())
+}
+
+/// INTERNAL, which the peer reads as "no answer": it asks elsewhere.
+pub(super) fn panicked() -> Status {
+    tracing::error!("a peer's request made this node panic");
+    Status::internal("the node panicked over this request")
+}
