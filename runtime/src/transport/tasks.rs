@@ -1,8 +1,8 @@
 //! All tasks of one connection inside one task.
 //!
-//! hyper spawns a task per call. On a work-stealing runtime these land on other threads than the connection, and most of a small call's cost
-//! is waking them up: kept together they cost half. A call's own work is a look into the cache or a wait for a flight, so one call does not
-//! hold up the others of its connection for long.
+//! hyper spawns a task per call. On a work-stealing runtime these land on other threads than the connection, and part of a small call's cost
+//! is waking them up; kept together they also end with their connection. A call's own work is a look into the cache or a wait for a flight, so
+//! one call does not hold up the others of its connection for long.
 
 use std::future::Future;
 use std::pin::Pin;
