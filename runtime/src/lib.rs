@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod error;
+#[allow(dead_code)]
+mod hyper_rt;
 mod retriever;
 mod rt;
 mod view;

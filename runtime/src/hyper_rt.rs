@@ -1,0 +1,73 @@
+//! hyper's executor and timer over [`Runtime`]: one implementation for every adapter, on both sides of a connection.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Executor, Sleep, Timer};
+
+use crate::rt::{BoxFuture, Runtime};
+
+/// Spawns hyper's tasks on a runtime.
+#[derive(Clone, Debug)]
+pub(crate) struct HyperExecutor(Arc<dyn Runtime>);
+
+impl HyperExecutor {
+    pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Self {
+        Self(runtime)
+    }
+}
+
+impl<F> Executor<F> for HyperExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(Box::pin(async move {
+            future.await;
+        }));
+    }
+}
+
+/// Lets hyper sleep on a runtime.
+#[derive(Clone, Debug)]
+pub(crate) struct HyperTimer(Arc<dyn Runtime>);
+
+impl HyperTimer {
+    pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Self {
+        Self(runtime)
+    }
+}
+
+impl Timer for HyperTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        Box::pin(RuntimeSleep(Mutex::new(self.0.sleep(duration))))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.sleep(deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// A runtime's sleep, made `Sync` as hyper asks. The mutex is never locked: polling has exclusive access to it.
+struct RuntimeSleep(Mutex<BoxFuture<'static, ()>>);
+
+impl fmt::Debug for RuntimeSleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RuntimeSleep")
+    }
+}
+
+impl Future for RuntimeSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll(context)
+    }
+}
+
+impl Sleep for RuntimeSleep {}
