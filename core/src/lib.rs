@@ -9,12 +9,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-#[allow(dead_code)]
 mod backoff;
 mod effects;
 mod error;
 mod id;
-#[allow(dead_code)]
+mod membership;
 mod rng;
 mod time;
 mod value;
@@ -26,6 +25,9 @@ pub use effects::{
 pub use error::{Cause, ConfigError, Failure, FailureKind, LoadError, RingError};
 pub use id::{
     Attempt, BatchId, FlightId, GroupId, LeaseId, OpId, PeerId, RemovalId, RequestId, Revision, Ticket,
+};
+pub use membership::{
+    Change, MemberRecord, Membership, MembershipConfig, MembershipStats, RegistryOutcome, WatchEvent,
 };
 pub use time::{Instant, Wake};
 pub use value::{HashedKey, Key, Value};
