@@ -9,11 +9,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[allow(dead_code)]
 mod backoff;
 mod effects;
 mod error;
 mod id;
 mod membership;
+#[allow(dead_code)]
 mod rng;
 mod time;
 mod value;
