@@ -16,8 +16,12 @@ use super::*;
 use crate::rt::Runtime;
 
 #[path = "../../tests/support/tokio_runtime.rs"]
-#[allow(unreachable_pub)]
 mod tokio_runtime;
+
+#[cfg(feature = "etcd")]
+#[path = "../../tests/support/etcd.rs"]
+#[allow(dead_code)]
+mod real_etcd;
 
 const TTL: Duration = Duration::from_secs(5);
 
@@ -306,4 +310,47 @@ async fn the_driver_ends_when_nobody_listens() {
         assert!(StdInstant::now() < deadline, "{} still hold it", Arc::strong_count(&registry));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[cfg(feature = "etcd")]
+#[tokio::test(flavor = "multi_thread")]
+async fn members_live_through_an_outage_of_etcd_and_through_the_loss_of_its_data() {
+    let mut etcd = real_etcd::Etcd::start();
+    let mut members = Vec::new();
+    for addr in ["a:1", "b:1", "c:1"] {
+        let registry = EtcdRegistry::new(Arc::new(TokioRuntime), EtcdConfig::new([etcd.endpoint()])).await;
+        let mut config = MembershipConfig::new(addr);
+        config.lease_ttl = Duration::from_secs(2);
+        members.push(Member::start(Arc::new(registry.unwrap()), config));
+    }
+    let all = ["a:1", "b:1", "c:1"];
+    for round in 0..2 {
+        for member in &members {
+            member.until_members(&all).await;
+            member.until("registered", Membership::is_registered).await;
+        }
+        if round == 0 {
+            etcd.kill()
+        } else {
+            etcd.lose_data()
+        }
+        for member in &members {
+            member.until("the lease is over", |machine, now| !machine.is_registered(now)).await;
+            member.until_members(&all).await;
+        }
+        etcd.restart();
+        for member in &members {
+            member.until("registered again", Membership::is_registered).await;
+        }
+    }
+    let lines = || etcd.ctl(&["get", "groupcache/", "--prefix", "--keys-only"]);
+    let deadline = StdInstant::now() + Duration::from_secs(20);
+    while lines().split_whitespace().count() != 3 {
+        assert!(StdInstant::now() < deadline, "{}", lines());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    members[0].turn(|machine, now, out| machine.stop(now, out));
+    members[0].until("stopped", |machine, _| machine.is_stopped()).await;
+    assert!(!lines().contains("a:1"));
+    members[1].until_members(&["b:1", "c:1"]).await;
 }

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// tokio, inside `#[tokio::test]`.
 #[derive(Debug)]
-pub struct TokioRuntime;
+pub(crate) struct TokioRuntime;
 
 struct TokioListener(TcpListener);
 
