@@ -18,6 +18,7 @@ mod error;
 mod flight;
 mod id;
 mod link;
+mod membership;
 mod removal;
 mod ring;
 mod rng;
@@ -41,6 +42,9 @@ pub use id::{
     Attempt, BatchId, FlightId, GroupId, LeaseId, OpId, PeerId, RemovalId, RequestId, Revision, Ticket,
 };
 pub use link::{BatchEnd, Link, LinkRefused, LinkStats};
+pub use membership::{
+    Change, MemberRecord, Membership, MembershipConfig, MembershipStats, RegistryOutcome, WatchEvent,
+};
 pub use removal::{RemovalRequest, Removals};
 pub use ring::{Member, Placement, Ring, RingEpoch, Successors};
 pub use shard::{Answer, Load, LoadRequest, Refused, Route, Shard, Usage};

@@ -1,0 +1,164 @@
+//! A connection to etcd over any runtime, made anew when it breaks.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use futures_util::lock::Mutex;
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use hyper::client::conn::http2::{self, SendRequest};
+use tonic::body::Body;
+use tower_service::Service;
+
+use crate::hyper_rt::{HyperExecutor, HyperTimer};
+use crate::registry::RegistryError;
+use crate::rt::Runtime;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Answers etcd-client's requests over one kept HTTP/2 connection. Clones share it.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    runtime: Arc<dyn Runtime>,
+    endpoints: Vec<Authority>,
+    timing: Timing,
+    /// How many dials were begun: which endpoint is next. Counted before each, so that a dial that is given up is not repeated.
+    dials: AtomicUsize,
+    connection: Mutex<Option<Connected>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    pub(super) connect: Duration,
+    pub(super) ping_interval: Duration,
+    pub(super) ping_timeout: Duration,
+}
+
+#[derive(Clone)]
+struct Connected {
+    /// Its number among the dials.
+    dial: usize,
+    authority: Authority,
+    sender: SendRequest<Body>,
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer").field("endpoints", &self.inner.endpoints).finish_non_exhaustive()
+    }
+}
+
+impl Dialer {
+    /// `endpoints` must not be empty.
+    pub(super) fn new(runtime: Arc<dyn Runtime>, endpoints: Vec<Authority>, timing: Timing) -> Self {
+        let connection = Mutex::new(None);
+        Self { inner: Arc::new(Inner { runtime, endpoints, timing, dials: AtomicUsize::new(0), connection }) }
+    }
+
+    /// How many dials were begun so far.
+    pub(super) fn dials(&self) -> usize {
+        self.inner.dials.load(Ordering::Relaxed)
+    }
+
+    /// Turns away from the connection, if it is one of the first `before`: the next call dials the next endpoint. Streams that are open on it
+    /// stay. Who failed on an old connection must not take a newer one from the others.
+    pub(super) async fn forget(&self, before: usize) {
+        let mut kept = self.inner.connection.lock().await;
+        if kept.as_ref().is_some_and(|connected| connected.dial < before) {
+            *kept = None;
+        }
+    }
+}
+
+impl Inner {
+    /// The kept connection, or a new one to the first endpoint that answers. One caller dials at a time; the others wait for it.
+    async fn connected(&self) -> Result<Connected, RegistryError> {
+        let mut kept = self.connection.lock().await;
+        if let Some(connected) = kept.as_ref().filter(|connected| !connected.sender.is_closed()) {
+            return Ok(connected.clone());
+        }
+        *kept = None;
+        let mut failed = None;
+        for _ in &self.endpoints {
+            let dial = self.dials.fetch_add(1, Ordering::Relaxed);
+            let Some(authority) = self.endpoints.get(dial % self.endpoints.len()) else { break };
+            match self.dial(dial, authority).await {
+                Ok(connected) => {
+                    *kept = Some(connected.clone());
+                    return Ok(connected);
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed
+            .unwrap_or(RegistryError::Endpoint { endpoint: String::new(), reason: "none is configured" }))
+    }
+
+    async fn dial(&self, dial: usize, authority: &Authority) -> Result<Connected, RegistryError> {
+        let failed = |source: BoxError| RegistryError::Connect { endpoint: authority.to_string(), source };
+        let limit = self.timing.connect;
+        let handshake = pin!(self.handshake(authority));
+        match select(handshake, self.runtime.sleep(limit)).await {
+            Either::Left((Ok(sender), _)) => Ok(Connected { dial, authority: authority.clone(), sender }),
+            Either::Left((Err(source), _)) => Err(failed(source)),
+            Either::Right(((), _)) => {
+                Err(failed(RegistryError::TimedOut { operation: "connect", limit }.into()))
+            }
+        }
+    }
+
+    async fn handshake(&self, authority: &Authority) -> Result<SendRequest<Body>, BoxError> {
+        let io = self.runtime.connect(authority.as_str()).await?;
+        let (sender, connection) = http2::Builder::new(HyperExecutor::new(Arc::clone(&self.runtime)))
+            .timer(HyperTimer::new(Arc::clone(&self.runtime)))
+            .keep_alive_interval(self.timing.ping_interval)
+            .keep_alive_timeout(self.timing.ping_timeout)
+            .handshake(io)
+            .await?;
+        let authority = authority.clone();
+        self.runtime.spawn(Box::pin(async move {
+            // Its calls fail with the same cause; this is for who reads the log.
+            if let Err(error) = connection.await {
+                tracing::debug!(%authority, %error, "the connection to etcd ended");
+            }
+        }));
+        Ok(sender)
+    }
+}
+
+impl Service<http::Request<Body>> for Dialer {
+    type Response = http::Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            // A connect error is told from an answer's error by this type: etcd-client's status then says Unavailable.
+            let mut connected =
+                inner.connected().await.map_err(|error| tonic::ConnectError(Box::new(error)))?;
+            *request.uri_mut() = with_authority(request.uri(), &connected.authority)?;
+            let response = connected.sender.send_request(request).await?;
+            Ok(response.map(Body::new))
+        })
+    }
+}
+
+/// etcd-client knows paths only; HTTP/2 wants to be told the authority.
+fn with_authority(uri: &Uri, authority: &Authority) -> Result<Uri, http::Error> {
+    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Uri::builder().scheme(Scheme::HTTP).authority(authority.clone()).path_and_query(path).build()
+}
