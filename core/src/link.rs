@@ -287,8 +287,13 @@ impl Link {
         Disposition::Applied
     }
 
-    /// The dial succeeded.
-    pub fn handle_connected<W>(&mut self, now: Instant, out: &mut Effects<W>) -> Disposition {
+    /// The dial succeeded, and the peer showed how it is to be spoken to. Who cannot tell says [`Protocol::Batched`]: the link finds out.
+    pub fn handle_connected<W>(
+        &mut self,
+        now: Instant,
+        protocol: Protocol,
+        out: &mut Effects<W>,
+    ) -> Disposition {
         let now = self.clock.observe(now);
         self.state = match self.state {
             State::Dialling { .. } => State::Up,
@@ -297,8 +302,7 @@ impl Link {
                 return self.stale();
             }
         };
-        // A peer may have been replaced by one that knows our service: ask again.
-        self.protocol = Protocol::Batched;
+        self.protocol = protocol;
         self.failures_in_a_row = 0;
         self.send_ready(now, out);
         Disposition::Applied
@@ -365,7 +369,7 @@ impl Link {
         let batches = self.in_flight.iter().filter_map(InFlight::deadline).min().map_or(Wake::Idle, Wake::At);
         match state.earlier(batches) {
             Wake::At(at) if at <= self.clock.latest() => Wake::Now,
-            wake => wake,
+            wake @ (Wake::Now | Wake::At(_) | Wake::Idle) => wake,
         }
     }
 

@@ -44,7 +44,7 @@ impl Bench {
     fn up(configure: impl FnOnce(&mut LinkConfig)) -> Self {
         let mut bench = Self::new(configure);
         assert_eq!(bench.dials(), 1);
-        bench.link.handle_connected(bench.now, &mut bench.out);
+        bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
         bench
     }
 
@@ -136,7 +136,7 @@ fn batches_are_bounded_by_keys_and_by_bytes() {
     for n in [1, 2, 3, 100, 4] {
         bench.fetch(n).unwrap();
     }
-    bench.link.handle_connected(bench.now, &mut bench.out);
+    bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
     let batches: Vec<_> = bench.sent().into_iter().map(|(_, flights, _)| flights).collect();
     assert_eq!(batches, [[1, 2].to_vec(), [3].to_vec(), [100].to_vec(), [4].to_vec()]);
 }
@@ -176,7 +176,7 @@ fn a_lost_connection_is_redialled_at_once_and_fetches_wait_for_that() {
     assert_eq!(bench.settled(), [(1, false)]);
     assert_eq!(bench.dials(), 1);
     bench.fetch(2).unwrap();
-    bench.link.handle_connected(bench.now, &mut bench.out);
+    bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
     assert_eq!(bench.sent()[0].1, [2]);
 }
 
@@ -200,7 +200,7 @@ fn a_dead_peer_costs_one_dial_and_then_refuses_at_once_until_it_is_back() {
         last = bench.now;
     }
     bench.sleep_to_wake();
-    bench.link.handle_connected(bench.now, &mut bench.out);
+    bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
     bench.out.drain_intents();
     // Half open: one probe, others go elsewhere until it is accepted.
     bench.fetch(3).unwrap();
@@ -217,7 +217,7 @@ fn a_probe_that_fails_opens_the_breaker_again() {
     bench.lose();
     bench.out.drain_intents();
     bench.sleep_to_wake();
-    bench.link.handle_connected(bench.now, &mut bench.out);
+    bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
     bench.out.drain_intents();
     bench.fetch(1).unwrap();
     let (probe, ..) = bench.sent()[0];
@@ -259,7 +259,7 @@ fn a_dial_that_is_never_answered_is_given_up_in_time() {
     assert_eq!(bench.settled(), [(1, false)]);
     assert!(!bench.link.is_up());
     // The dial succeeds after all: a probe may go.
-    bench.link.handle_connected(bench.now, &mut bench.out);
+    bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
     bench.fetch(2).unwrap();
     assert_eq!(bench.sent()[0].1, [2]);
 }
@@ -316,7 +316,7 @@ fn what_a_batch_leaves_unanswered_is_unreachable() {
     let mut bench = Bench::new(|_| {});
     bench.fetch(1).unwrap();
     bench.fetch(2).unwrap();
-    bench.link.handle_connected(bench.now, &mut bench.out);
+    bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
     let (batch, ..) = bench.sent()[0];
     bench.reply(batch, &[1]);
     bench.close(batch, BatchEnd::Complete);

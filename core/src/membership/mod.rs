@@ -66,7 +66,7 @@ impl Membership {
             clock: MonotonicClock::new(now),
             lease: Lease::new(&config, rng.next_u64()),
             view: View::new(&config, rng.next_u64()),
-            peers: Peers::default(),
+            peers: Peers::starting_with(&config.me),
             next_op: 0,
             stopped: false,
             stats: MembershipStats::default(),
@@ -180,7 +180,7 @@ impl Membership {
     }
 
     /// This process' id for the member at `addr`: the same for as long as the process lives, also after the member left. `None` for an
-    /// address that was never in a view. O(log n).
+    /// address that was never in a view. This node's own is 0. O(log n).
     #[must_use]
     pub fn peer_id(&self, addr: &str) -> Option<PeerId> {
         self.peers.id(addr)

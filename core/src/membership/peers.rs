@@ -17,6 +17,13 @@ pub(super) struct Peers {
 }
 
 impl Peers {
+    /// Numbers this node's own address first: its id is 0.
+    pub(super) fn starting_with(me: &Arc<str>) -> Self {
+        let mut peers = Self::default();
+        peers.number(me);
+        peers
+    }
+
     pub(super) fn id(&self, addr: &str) -> Option<PeerId> {
         self.by_addr.get(addr).copied()
     }
@@ -32,13 +39,15 @@ impl Peers {
         }
         self.epoch = epoch;
         for member in members {
-            // 2^32 addresses do not fit into memory: the conversion does not fail.
-            if let (false, Ok(index)) =
-                (self.by_addr.contains_key(&member.addr), u32::try_from(self.addrs.len()))
-            {
-                self.by_addr.insert(Arc::clone(&member.addr), PeerId::new(index));
-                self.addrs.push(Arc::clone(&member.addr));
-            }
+            self.number(&member.addr);
+        }
+    }
+
+    fn number(&mut self, addr: &Arc<str>) {
+        // 2^32 addresses do not fit into memory: the conversion does not fail.
+        if let (false, Ok(index)) = (self.by_addr.contains_key(addr), u32::try_from(self.addrs.len())) {
+            self.by_addr.insert(Arc::clone(addr), PeerId::new(index));
+            self.addrs.push(Arc::clone(addr));
         }
     }
 }

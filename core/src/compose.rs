@@ -1,0 +1,98 @@
+//! How machines hand things to each other: the same for a single-threaded [`Node`](crate::Node) and for machines behind locks.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::effects::{Call, Effects, Invalidation, Outcome};
+use crate::error::RingError;
+use crate::id::PeerId;
+use crate::link::{Link, LinkRefused};
+use crate::membership::Membership;
+use crate::ring::{Member, Ring, RingEpoch};
+use crate::shard::Shard;
+use crate::time::Instant;
+
+/// Access to the machines of one node, one at a time. Implement it to compose them in a way of your own: behind locks, on several threads.
+pub trait Machines<W> {
+    /// How many shards there are.
+    fn shards(&self) -> u16;
+
+    /// Runs `call` on shard `index`, which is below [`shards`](Self::shards).
+    fn with_shard<T>(&mut self, index: u16, call: impl FnOnce(&mut Shard<W>) -> T) -> T;
+
+    /// Runs `call` on the link to `peer`; `None` where there is no such link.
+    fn with_link<T>(&mut self, peer: PeerId, call: impl FnOnce(&mut Link) -> T) -> Option<T>;
+}
+
+/// Passes calls and settled fetches on between machines until none is left in `fx`. What remains there is for the embedder.
+///
+/// Ends: every call is answered by at most one settled fetch, each settled fetch by at most one call, and a flight makes a bounded number of
+/// attempts.
+pub fn pass_on<W>(machines: &mut impl Machines<W>, now: Instant, fx: &mut Effects<W>) {
+    while !fx.calls.is_empty() || !fx.settled.is_empty() {
+        for call in core::mem::take(&mut fx.calls) {
+            pass_call(machines, now, call, fx);
+        }
+        for fetch in core::mem::take(&mut fx.settled) {
+            if fetch.flight.shard() < machines.shards() {
+                machines.with_shard(fetch.flight.shard(), |shard| {
+                    shard.handle_fetched(now, fetch.flight, fetch.attempt, fetch.outcome, fx)
+                });
+            }
+        }
+    }
+}
+
+fn pass_call<W>(machines: &mut impl Machines<W>, now: Instant, call: Call, fx: &mut Effects<W>) {
+    match call {
+        Call::Fetch { peer, item } => {
+            let (flight, attempt) = (item.flight, item.attempt);
+            let taken = machines
+                .with_link(peer, |link| link.fetch(now, item, fx))
+                .unwrap_or(Err(LinkRefused::Closed));
+            if let Err(refused) = taken {
+                let outcome = Outcome::Unreachable(Some(Arc::new(refused)));
+                machines.with_shard(flight.shard(), |shard| {
+                    shard.handle_fetched(now, flight, attempt, outcome, fx)
+                });
+            }
+        }
+        Call::Cancel { peer, flight } => {
+            machines.with_link(peer, |link| link.cancel(now, flight, fx));
+        }
+        Call::Invalidate { what } => forget_here(machines, now, &what, fx),
+    }
+}
+
+/// Forgets a key or a group on this node, and only here. What a peer's invalidation asks for.
+pub fn forget_here<W>(
+    machines: &mut impl Machines<W>,
+    now: Instant,
+    what: &Invalidation,
+    fx: &mut Effects<W>,
+) {
+    match what {
+        Invalidation::Key(key) => {
+            let key = key.as_hashed();
+            machines.with_shard(key.shard(machines.shards()), |shard| shard.invalidate(now, &key, fx));
+        }
+        Invalidation::Group(group) => {
+            for index in 0..machines.shards() {
+                machines.with_shard(index, |shard| shard.flush(now, *group));
+            }
+        }
+    }
+}
+
+/// The ring of a membership's current view, made from the one before.
+///
+/// # Errors
+/// The view makes no ring: the previous one had better stay.
+pub fn ring_of(membership: &Membership, previous: &Ring) -> Result<Ring, RingError> {
+    let member = |record: &crate::membership::MemberRecord| {
+        let id = membership.peer_id(&record.addr)?;
+        Some(Member::new(id, Arc::clone(&record.addr)).with_weight(record.weight))
+    };
+    let members: Vec<Member> = membership.members().iter().filter_map(member).collect();
+    previous.rebuild(RingEpoch::new(membership.epoch()), members)
+}
