@@ -1,4 +1,6 @@
-//! What every groupcache adapter shares.
+//! What every groupcache adapter shares: the public API, the engine that carries out the core's intents, gRPC both ways, registries.
+//!
+//! No runtime is named here. `groupcache-tokio` and `groupcache-async-std` are this crate with a [`Runtime`] each; use one of them.
 
 #![forbid(unsafe_code)]
 
@@ -6,25 +8,37 @@
 #[cfg(test)]
 extern crate self as groupcache_runtime;
 
+mod alarm;
+mod builder;
+mod clock;
+mod engine;
 mod error;
-#[allow(dead_code)]
+mod group;
+mod groups;
 mod hyper_rt;
-#[allow(dead_code, unused_imports)]
+mod peers;
 mod registry;
+mod report;
 mod retriever;
 mod rt;
+mod server;
+mod service;
 #[cfg(test)]
 mod test_rt;
-#[allow(dead_code, unused_imports)] // The server and the intent executor are built on it.
 mod transport;
 mod view;
 
+pub use builder::{DEFAULT_ADDR, ServerBuilder};
 pub use error::{Error, ErrorKind};
+pub use group::{Group, GroupBuilder, Lookup, RemoveReport};
+pub use groupcache_core::{ConfigError, Level, LinkConfig, OnAbandoned, Placement};
 #[cfg(feature = "etcd")]
 pub use registry::{EtcdConfig, EtcdRegistry};
 pub use registry::{
     Granted, KeepAlive, Listing, MemoryRegistry, Registration, Registry, RegistryError, StaticRegistry,
 };
+pub use report::{MemberView, RingView, Stats};
 pub use retriever::{Loaded, RetrieveError, Retriever};
 pub use rt::{BoxFuture, Connection, Listener, Runtime};
+pub use server::{GroupError, Server, StartError, Status, StopReport};
 pub use view::ByteView;

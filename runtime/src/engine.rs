@@ -1,0 +1,405 @@
+//! The core's machines behind locks, and the loop that carries out what they ask for.
+//!
+//! No lock is held while another is taken, across an await, or while user code runs: a machine is locked for one call, the lock is released, then
+//! its effects are carried out by the task that caused them.
+
+mod intents;
+mod membership;
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use ahash::RandomState;
+use futures_channel::oneshot;
+use futures_util::future::{Either, select};
+use groupcache_core::{
+    Answer, ConfigError, Effects, Failure, FailureKind, GroupId, HashedKey, Instant, Invalidation, Link,
+    LinkConfig, Load, LoadRequest, Machines, PeerId, Refused, RemovalRequest, Removals, Ring, Route, Shard,
+    ShardConfig, ShardStats, Ticket, Usage, Wake, forget_here, part_of, pass_on,
+};
+
+use crate::alarm::Alarm;
+use crate::clock::Clock;
+use crate::groups::{GroupEntry, Groups};
+use crate::peers::{Peer, Peers};
+use crate::rt::Runtime;
+use crate::transport::TransportConfig;
+
+use self::intents::Running;
+pub(crate) use self::membership::Control;
+
+/// Who waits in the core: the sending half of what a caller awaits.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    Answer(oneshot::Sender<Answer>),
+    Removed(oneshot::Sender<Vec<PeerId>>),
+}
+
+pub(crate) type Fx = Effects<Waiter>;
+
+/// What the engine needs to know beside the core's own configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct EngineConfig {
+    pub(crate) shards: NonZeroU16,
+    pub(crate) shard: ShardConfig,
+    pub(crate) link: LinkConfig,
+    pub(crate) transport: TransportConfig,
+    pub(crate) removal_timeout: Duration,
+}
+
+/// One node: its shards, links, removals and membership.
+pub(crate) struct Engine {
+    pub(crate) rt: Arc<dyn Runtime>,
+    pub(crate) clock: Clock,
+    pub(crate) config: EngineConfig,
+    pub(crate) groups: Groups,
+    pub(crate) peers: Peers,
+    pub(crate) mismatches: AtomicU64,
+    hasher: RandomState,
+    shards: Box<[RwLock<Shard<Waiter>>]>,
+    removals: Mutex<Removals<Waiter>>,
+    pub(crate) control: Mutex<Control>,
+    alarm: Alarm,
+    running: Running,
+    stopped: AtomicBool,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("groups", &self.groups)
+            .field("shards", &self.shards.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// This node's number among its peers.
+pub(crate) const ME: PeerId = PeerId::new(0);
+
+const MAX_REMOVALS: u32 = 4096;
+
+impl Engine {
+    pub(crate) fn new(
+        rt: Arc<dyn Runtime>,
+        config: EngineConfig,
+        control: Control,
+        ring: Arc<Ring>,
+    ) -> Result<Arc<Self>, ConfigError> {
+        let clock = Clock::start();
+        let hasher = RandomState::new();
+        let shards = (0..config.shards.get())
+            .map(|index| {
+                let mut shard_config = config.shard.clone();
+                shard_config.budget = part_of(config.shard.budget, config.shards, index);
+                let seed = hasher.hash_one(("shard", index));
+                Shard::new(index, shard_config, ME, Arc::clone(&ring), seed, clock.now()).map(RwLock::new)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Arc::new(Self {
+            rt,
+            clock,
+            config,
+            groups: Groups::default(),
+            peers: Peers::default(),
+            mismatches: AtomicU64::new(0),
+            hasher,
+            shards,
+            removals: Mutex::new(Removals::new(MAX_REMOVALS, clock.now())),
+            control: Mutex::new(control),
+            alarm: Alarm::new(),
+            running: Running::default(),
+            stopped: AtomicBool::new(false),
+        }))
+    }
+
+    /// Counts a lookup made for a peer.
+    pub(crate) fn note_served(&self, group: &GroupEntry, key: &[u8]) {
+        self.read(self.shard_of(&self.hashed(group.id, key))).note_served();
+    }
+
+    pub(crate) fn hashed<'a>(&self, group: GroupId, key: &'a [u8]) -> HashedKey<'a> {
+        HashedKey::new(group, key, self.hasher.hash_one((group.index(), key)))
+    }
+
+    /// A random number for whoever needs a seed.
+    pub(crate) fn seed(&self, purpose: &str) -> u64 {
+        self.hasher.hash_one(purpose)
+    }
+
+    /// What is known of a key right now, without waiting or loading.
+    pub(crate) fn peek(&self, group: &GroupEntry, key: &[u8]) -> Option<Answer> {
+        let key = self.hashed(group.id, key);
+        self.read(self.shard_of(&key)).get(self.clock.now(), &key)
+    }
+
+    /// Looks a key up, and waits for its load where it is not there: for `limit` at most. Cancel-safe: dropped, it leaves no waiter behind.
+    pub(crate) async fn look_up(
+        self: &Arc<Self>,
+        group: &GroupEntry,
+        key: &[u8],
+        limit: Duration,
+        route: Route,
+    ) -> Answer {
+        match self.peek(group, key) {
+            Some(answer) => answer,
+            None => self.load(group, key, limit, route).await,
+        }
+    }
+
+    /// Like [`look_up`](Self::look_up) for who has looked already.
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        group: &GroupEntry,
+        key: &[u8],
+        limit: Duration,
+        route: Route,
+    ) -> Answer {
+        let (sender, receiver) = oneshot::channel();
+        let ticket = match self.begin(group, key, sender, limit, route) {
+            Ok(Load::Ready { answer, .. }) => return answer,
+            Ok(Load::Wait(ticket)) => ticket,
+            Err(refused) => return Err(refused.error.into()),
+        };
+        let mut waiting = Waiting { engine: self, ticket: Some(ticket) };
+        // The flight itself ends at the load time-out: only who leaves earlier needs a timer.
+        let received = if limit >= self.config.shard.load_timeout {
+            receiver.await
+        } else {
+            match select(receiver, self.rt.sleep(limit)).await {
+                Either::Left((received, _)) => received,
+                Either::Right(((), _)) => return Err(Failure::new(FailureKind::Deadline)),
+            }
+        };
+        waiting.ticket = None;
+        received.unwrap_or_else(|oneshot::Canceled| Err(Failure::new(FailureKind::Stopping)))
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        group: &GroupEntry,
+        key: &[u8],
+        sender: oneshot::Sender<Answer>,
+        limit: Duration,
+        route: Route,
+    ) -> Result<Load<Waiter>, Refused<Waiter>> {
+        let key = self.hashed(group.id, key);
+        let now = self.clock.now();
+        let deadline = now.saturating_add(limit.min(self.config.shard.load_timeout));
+        let request = LoadRequest::new(key, Waiter::Answer(sender), deadline).route(route);
+        let mut fx = Fx::new();
+        let load = self.with_shard(self.shard_of(&key), |shard| shard.load(now, request, &mut fx));
+        self.carry_out(&mut fx);
+        load
+    }
+
+    /// Spreads a removal: the owner first, then everybody. Answers who did not acknowledge.
+    pub(crate) async fn remove(self: &Arc<Self>, what: Invalidation) -> Result<Vec<PeerId>, Failure> {
+        let (sender, receiver) = oneshot::channel();
+        let now = self.clock.now();
+        let ring = self.ring();
+        let members = ring.members().iter().map(|member| member.id()).filter(|&peer| peer != ME).collect();
+        let owner = match &what {
+            Invalidation::Key(key) => {
+                ring.owner(key.as_bytes()).map(|owner| owner.id()).filter(|&peer| peer != ME)
+            }
+            Invalidation::Group(_) => None,
+        };
+        let deadline = now.saturating_add(self.config.removal_timeout);
+        let request = RemovalRequest::new(what, Waiter::Removed(sender), members, deadline).owner(owner);
+        let mut fx = Fx::new();
+        let (started, wake) = {
+            let mut removals = lock(&self.removals);
+            (removals.start(now, request, &mut fx), removals.next_wake())
+        };
+        self.alarm.want(wake);
+        self.carry_out(&mut fx);
+        if let Err(refused) = started {
+            return Err(refused.error.into());
+        }
+        receiver.await.map_err(|oneshot::Canceled| Failure::new(FailureKind::Stopping))
+    }
+
+    /// Forgets here, and only here.
+    pub(crate) fn invalidate(&self, what: &Invalidation) {
+        let mut fx = Fx::new();
+        forget_here(&mut &*self, self.clock.now(), what, &mut fx);
+        fx.free_evicted();
+    }
+
+    /// Runs `change` on every shard, one after the other.
+    pub(crate) fn each_shard<T>(&self, mut change: impl FnMut(&mut Shard<Waiter>) -> T) -> Vec<T> {
+        (0..self.config.shards.get()).map(|index| self.with_shard(index, &mut change)).collect()
+    }
+
+    /// Carries out what machines have asked for, and what follows from it between machines. Spawns; waits for nothing.
+    pub(crate) fn carry_out(self: &Arc<Self>, fx: &mut Fx) {
+        loop {
+            fx.free_evicted();
+            for completion in fx.drain_completions() {
+                if let Waiter::Answer(sender) = completion.waiter {
+                    // Who waited may have gone meanwhile.
+                    let _gone = sender.send(completion.result);
+                }
+            }
+            for removed in fx.drain_removals() {
+                if let Waiter::Removed(sender) = removed.waiter {
+                    let _gone = sender.send(removed.unacknowledged);
+                }
+            }
+            for intent in fx.drain_intents() {
+                self.execute(intent);
+            }
+            if fx.is_empty() {
+                return;
+            }
+            pass_on(&mut &**self, self.clock.now(), fx);
+        }
+    }
+
+    /// The node's timer task: hands every machine its time-outs, until the node has stopped.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        while !self.stopped.load(Ordering::Acquire) {
+            self.alarm.wait(&*self.rt, self.clock).await;
+            self.alarm.disarm();
+            let mut fx = Fx::new();
+            let now = self.clock.now();
+            for index in 0..self.config.shards.get() {
+                // A look under the shared lock: most shards have nothing due.
+                let wake = self.read(index).next_wake();
+                if wake.is_due(now) {
+                    let _reported = self.with_shard(index, |shard| shard.handle_timeout(now, &mut fx));
+                } else {
+                    self.alarm.want(wake);
+                }
+                self.carry_out(&mut fx);
+            }
+            for peer in self.peers.all() {
+                let _reported = self.on_link(&peer, |link| link.handle_timeout(now, &mut fx));
+                self.carry_out(&mut fx);
+            }
+            let wake = lock(&self.removals).handle_timeout(now, &mut fx);
+            self.alarm.want(wake);
+            self.carry_out(&mut fx);
+            self.membership_timeout(now);
+        }
+    }
+
+    /// Fails what is in progress, refuses what is new, closes links, ends the timer task.
+    pub(crate) fn shut_down(self: &Arc<Self>) {
+        let now = self.clock.now();
+        let mut fx = Fx::new();
+        for index in 0..self.config.shards.get() {
+            while self.with_shard(index, |shard| shard.shutdown(now, &mut fx)) == Wake::Now {
+                self.carry_out(&mut fx);
+            }
+            self.carry_out(&mut fx);
+        }
+        lock(&self.removals).shutdown(now, &mut fx);
+        for peer in self.peers.take_all() {
+            self.on_link(&peer, |link| link.close(now, &mut fx));
+            self.carry_out(&mut fx);
+            peer.disconnect();
+        }
+        self.stopped.store(true, Ordering::Release);
+        self.alarm.ring();
+    }
+
+    /// Whether any load is in progress or anybody waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        (0..self.config.shards.get()).all(|index| self.read(index).usage().flights == 0)
+    }
+
+    pub(crate) fn stats(&self) -> (ShardStats, Usage) {
+        let mut stats = ShardStats::default();
+        let mut usage = Usage::default();
+        for index in 0..self.config.shards.get() {
+            let shard = self.read(index);
+            stats.add(&shard.stats());
+            usage.add(&shard.usage());
+        }
+        (stats, usage)
+    }
+
+    /// The ring in force.
+    pub(crate) fn ring(&self) -> Arc<Ring> {
+        Arc::clone(self.read(0).ring())
+    }
+
+    pub(crate) fn shard_of(&self, key: &HashedKey<'_>) -> u16 {
+        key.shard(self.config.shards.get())
+    }
+
+    pub(crate) fn read(&self, index: u16) -> RwLockReadGuard<'_, Shard<Waiter>> {
+        self.shards[usize::from(index)].read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, index: u16) -> RwLockWriteGuard<'_, Shard<Waiter>> {
+        self.shards[usize::from(index)].write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One call on a shard, and its wake to the alarm.
+    fn with_shard<T>(&self, index: u16, call: impl FnOnce(&mut Shard<Waiter>) -> T) -> T {
+        let mut shard = self.write(index);
+        let result = call(&mut shard);
+        let wake = shard.next_wake();
+        drop(shard);
+        self.alarm.want(wake);
+        result
+    }
+
+    /// One call on a link, and its wake to the alarm.
+    pub(crate) fn on_link<T>(&self, peer: &Peer, call: impl FnOnce(&mut Link) -> T) -> T {
+        let mut link = lock(&peer.link);
+        let result = call(&mut link);
+        let wake = link.next_wake();
+        drop(link);
+        self.alarm.want(wake);
+        result
+    }
+}
+
+impl Machines<Waiter> for &Engine {
+    fn shards(&self) -> u16 {
+        self.config.shards.get()
+    }
+
+    fn with_shard<T>(&mut self, index: u16, call: impl FnOnce(&mut Shard<Waiter>) -> T) -> T {
+        Engine::with_shard(self, index, call)
+    }
+
+    fn with_link<T>(&mut self, peer: PeerId, call: impl FnOnce(&mut Link) -> T) -> Option<T> {
+        let peer = self.peers.get(peer)?;
+        Some(self.on_link(&peer, call))
+    }
+}
+
+/// A caller that waits. Dropped before it was served, it takes its waiter back.
+struct Waiting<'a> {
+    engine: &'a Arc<Engine>,
+    ticket: Option<Ticket>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            let now = self.engine.clock.now();
+            let mut fx = Fx::new();
+            let waiter = self.engine.with_shard(ticket.shard(), |shard| shard.cancel(now, ticket, &mut fx));
+            drop(waiter);
+            self.engine.carry_out(&mut fx);
+        }
+    }
+}
+
+/// Locks, also after a panic elsewhere: the machines keep no invariant broken across a call that can panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The time that is left until `deadline`.
+pub(crate) fn time_left(clock: Clock, deadline: Instant) -> Duration {
+    clock.until(deadline)
+}

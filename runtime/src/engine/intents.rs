@@ -1,0 +1,309 @@
+//! Carries out intents: origin loads, fetches, dials, invalidations. Each runs as a task of its own, so that no caller's leaving ends it.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::future::{AbortHandle, AbortRegistration, Abortable, Either, select};
+use futures_util::{FutureExt, StreamExt, pin_mut};
+use groupcache_core::{
+    Attempt, Batch, BatchEnd, Cause, Failure, FailureKind, FlightId, Instant, Intent, Invalidation, Key,
+    Outcome, PeerId, Protocol, RemovalId,
+};
+use groupcache_proto::v1::FetchRequest;
+
+use super::{Engine, Fx, lock, time_left};
+use crate::error::chain;
+use crate::peers::Peer;
+use crate::transport::{PeerChannel, PeerFault};
+
+/// Origin loads that run, to stop them when nobody waits any more.
+#[derive(Debug, Default)]
+pub(super) struct Running(Mutex<HashMap<FlightId, (Attempt, AbortHandle)>>);
+
+impl Engine {
+    pub(super) fn execute(self: &Arc<Self>, intent: Intent) {
+        match intent {
+            Intent::Load { flight, attempt, key, deadline } => {
+                self.start_load(flight, attempt, key, deadline)
+            }
+            Intent::AbortLoad { flight } => {
+                let running = lock(&self.running.0).remove(&flight);
+                if let Some((_, load)) = running {
+                    load.abort();
+                }
+            }
+            Intent::Fetch(batch) => self.start_fetch(batch),
+            Intent::AbortFetch { peer, batch } => {
+                if let Some(peer) = self.peers.get(peer) {
+                    let running = lock(&peer.batches).remove(&batch);
+                    if let Some(fetch) = running {
+                        fetch.abort();
+                    }
+                }
+            }
+            Intent::Connect { peer, .. } => self.start_dial(peer),
+            Intent::Forget { peer } => {
+                if let Some(peer) = self.peers.remove(peer) {
+                    peer.disconnect();
+                }
+            }
+            Intent::Invalidate { removal, peer, what, deadline } => {
+                self.start_invalidation(removal, peer, what, deadline);
+            }
+            Intent::Registry(intent) => self.start_registry(intent),
+            // Only a `Node` serves peers through the core; here the gRPC service awaits the answer itself.
+            Intent::Reply { request, .. } => {
+                tracing::error!(?request, "a reply to a request that was never made")
+            }
+        }
+    }
+
+    fn start_load(self: &Arc<Self>, flight: FlightId, attempt: Attempt, key: Key, deadline: Instant) {
+        let (handle, registration) = AbortHandle::new_pair();
+        lock(&self.running.0).insert(flight, (attempt, handle));
+        // An abort may have come before there was anything to abort.
+        if !self.read(flight.shard()).wants(flight, attempt) {
+            self.forget_load(flight, attempt);
+            return;
+        }
+        let engine = Arc::clone(self);
+        self.rt.spawn(Box::pin(async move {
+            let outcome = Abortable::new(engine.retrieve(&key, deadline), registration).await;
+            engine.forget_load(flight, attempt);
+            let Ok(outcome) = outcome else { return };
+            let mut fx = Fx::new();
+            let now = engine.clock.now();
+            engine.with_shard(flight.shard(), |shard| {
+                shard.handle_loaded(now, flight, attempt, outcome, &mut fx)
+            });
+            engine.carry_out(&mut fx);
+        }));
+    }
+
+    /// Forgets the handle of a load, unless a later attempt of the flight has put its own there.
+    fn forget_load(&self, flight: FlightId, attempt: Attempt) {
+        let mut running = lock(&self.running.0);
+        if running.get(&flight).is_some_and(|(of, _)| *of == attempt) {
+            running.remove(&flight);
+        }
+    }
+
+    /// Asks the group's retriever, which may panic or hang.
+    async fn retrieve(&self, key: &Key, deadline: Instant) -> Outcome {
+        let Some(group) = self.groups.by_id(key.group()) else {
+            return Outcome::Failed(Failure::new(FailureKind::NoSuchGroup));
+        };
+        let Ok(text) = std::str::from_utf8(key.as_bytes()) else {
+            return Outcome::Failed(Failure::with_message(FailureKind::InvalidKey, "the key is not UTF-8"));
+        };
+        // `retrieve` is called inside the guarded future: it may panic before it returns one of its own.
+        let retrieving = AssertUnwindSafe(async { group.retriever.retrieve(text).await }).catch_unwind();
+        pin_mut!(retrieving);
+        match select(retrieving, self.rt.sleep(time_left(self.clock, deadline))).await {
+            Either::Left((Ok(Ok(loaded)), _)) => Outcome::Value { value: loaded.value, ttl: loaded.ttl },
+            Either::Left((Ok(Err(error)), _)) => Outcome::Failed(error.into_failure()),
+            Either::Left((Err(panic), _)) => {
+                let what = panic_message(&*panic);
+                tracing::error!(group = %group.name, "the retriever panicked: {what}");
+                let message = format!("the retriever panicked: {what}");
+                Outcome::Failed(Failure::with_message(FailureKind::OriginFailed, message))
+            }
+            Either::Right(((), _)) => Outcome::Failed(Failure::new(FailureKind::Deadline)),
+        }
+    }
+
+    fn start_fetch(self: &Arc<Self>, batch: Batch) {
+        let Some(peer) = self.peers.get(batch.peer) else { return };
+        let Some(channel) = peer.channel() else {
+            self.close_batch(&peer, &batch, BatchEnd::Failed(None));
+            return;
+        };
+        let (handle, registration) = AbortHandle::new_pair();
+        lock(&peer.batches).insert(batch.batch, handle);
+        if !lock(&peer.link).wants(batch.batch) {
+            lock(&peer.batches).remove(&batch.batch);
+            return;
+        }
+        let engine = Arc::clone(self);
+        self.rt.spawn(Box::pin(engine.run_fetch(peer, channel, batch, registration)));
+    }
+
+    async fn run_fetch(
+        self: Arc<Self>,
+        peer: Arc<Peer>,
+        channel: PeerChannel,
+        batch: Batch,
+        registration: AbortRegistration,
+    ) {
+        let fetching = async {
+            match batch.protocol {
+                Protocol::Batched => self.fetch_batch(&peer, &channel, &batch).await,
+                Protocol::Single => self.fetch_single(&peer, &channel, &batch).await,
+            }
+        };
+        let end = Abortable::new(fetching, registration).await;
+        lock(&peer.batches).remove(&batch.batch);
+        if let Ok(end) = end {
+            self.close_batch(&peer, &batch, end);
+        }
+    }
+
+    async fn fetch_batch(self: &Arc<Self>, peer: &Peer, channel: &PeerChannel, batch: &Batch) -> BatchEnd {
+        let mut request = FetchRequest::new(self.ring().fingerprint());
+        for item in &batch.items {
+            let group = self.groups.by_id(item.key.group());
+            let name = group.as_ref().map_or("", |group| &group.name);
+            let left = time_left(self.clock, item.deadline);
+            request.push(name, Bytes::copy_from_slice(item.key.as_bytes()), Some(left));
+        }
+        let replies = channel.fetch(request, time_left(self.clock, batch.deadline));
+        pin_mut!(replies);
+        let mut answered = 0;
+        while answered < batch.items.len() {
+            match replies.next().await {
+                Some(Ok(reply)) => {
+                    answered += reply.items.len();
+                    let outcomes = reply.items.into_iter().map(groupcache_proto::v1::Item::into_outcome);
+                    self.take_replies(peer, batch, outcomes);
+                }
+                Some(Err(PeerFault::Unimplemented)) => return BatchEnd::Unimplemented,
+                Some(Err(fault)) => return BatchEnd::Failed(cause_of(fault)),
+                None => return BatchEnd::Complete,
+            }
+        }
+        BatchEnd::Complete
+    }
+
+    /// One key by `groupcachepb.GroupCache/Get`.
+    async fn fetch_single(self: &Arc<Self>, peer: &Peer, channel: &PeerChannel, batch: &Batch) -> BatchEnd {
+        let [item] = &*batch.items else { return BatchEnd::Unimplemented };
+        let Some(group) = self.groups.by_id(item.key.group()) else { return BatchEnd::Complete };
+        let limit = time_left(self.clock, item.deadline);
+        let outcome = match channel.get(&group.name, item.key.as_bytes(), limit).await {
+            Ok(value) => Outcome::Value { value, ttl: None },
+            Err(PeerFault::Unimplemented) => return BatchEnd::Unimplemented,
+            Err(fault) => fault.into_outcome(),
+        };
+        // A peer that gave no answer has failed the batch, which the breaker counts.
+        if let Outcome::Unreachable(cause) = outcome {
+            return BatchEnd::Failed(cause);
+        }
+        self.take_replies(peer, batch, [(0, outcome)]);
+        BatchEnd::Complete
+    }
+
+    fn take_replies(
+        self: &Arc<Self>,
+        peer: &Peer,
+        batch: &Batch,
+        outcomes: impl IntoIterator<Item = (u32, Outcome)>,
+    ) {
+        let mut fx = Fx::new();
+        let now = self.clock.now();
+        self.on_link(peer, |link| link.handle_replies(now, batch.batch, outcomes, &mut fx));
+        self.carry_out(&mut fx);
+    }
+
+    fn close_batch(self: &Arc<Self>, peer: &Peer, batch: &Batch, end: BatchEnd) {
+        let mut fx = Fx::new();
+        let now = self.clock.now();
+        self.on_link(peer, |link| link.handle_batch_closed(now, batch.batch, end, &mut fx));
+        self.carry_out(&mut fx);
+    }
+
+    fn start_dial(self: &Arc<Self>, peer: PeerId) {
+        let Some(peer) = self.peers.get(peer) else { return };
+        let engine = Arc::clone(self);
+        self.rt.spawn(Box::pin(async move {
+            let dialled = PeerChannel::connect(&engine.rt, &peer.name, &engine.config.transport).await;
+            let channel = match dialled {
+                Ok(channel) => channel,
+                Err(error) => {
+                    tracing::debug!(peer = %peer.name, error = %chain(&error), "cannot reach the peer");
+                    engine.disconnected(&peer, Arc::new(error));
+                    return;
+                }
+            };
+            let (closed, protocol) = (channel.closed(), channel.protocol());
+            let number = peer.connect(channel);
+            let mut fx = Fx::new();
+            let now = engine.clock.now();
+            engine.on_link(&peer, |link| link.handle_connected(now, protocol, &mut fx));
+            engine.carry_out(&mut fx);
+            let cause = closed.await;
+            if peer.lose(number) {
+                tracing::debug!(peer = %peer.name, %cause, "lost the connection to the peer");
+                engine.disconnected(&peer, cause);
+            }
+        }));
+    }
+
+    fn disconnected(self: &Arc<Self>, peer: &Peer, cause: Cause) {
+        let mut fx = Fx::new();
+        let now = self.clock.now();
+        self.on_link(peer, |link| link.handle_disconnected(now, Some(cause), &mut fx));
+        self.carry_out(&mut fx);
+    }
+
+    fn start_invalidation(
+        self: &Arc<Self>,
+        removal: RemovalId,
+        peer: PeerId,
+        what: Invalidation,
+        deadline: Instant,
+    ) {
+        let engine = Arc::clone(self);
+        self.rt.spawn(Box::pin(async move {
+            let acknowledged = engine.send_invalidation(peer, &what, deadline).await;
+            let mut fx = Fx::new();
+            let now = engine.clock.now();
+            let wake = {
+                let mut removals = lock(&engine.removals);
+                removals.handle_invalidated(now, removal, peer, acknowledged, &mut fx);
+                removals.next_wake()
+            };
+            engine.alarm.want(wake);
+            engine.carry_out(&mut fx);
+        }));
+    }
+
+    async fn send_invalidation(&self, peer: PeerId, what: &Invalidation, deadline: Instant) -> bool {
+        let Some(channel) = self.peers.get(peer).and_then(|peer| peer.channel()) else { return false };
+        let (group, key) = match what {
+            Invalidation::Key(key) => (key.group(), Some(key.as_bytes())),
+            Invalidation::Group(group) => (*group, None),
+        };
+        let Some(group) = self.groups.by_id(group) else { return true };
+        match channel.invalidate(&group.name, key, time_left(self.clock, deadline)).await {
+            Ok(()) => true,
+            Err(fault) => {
+                tracing::debug!(?peer, ?fault, "the peer did not acknowledge a removal");
+                false
+            }
+        }
+    }
+
+    /// The address of a peer, for reports.
+    pub(crate) fn peer_name(&self, peer: PeerId) -> String {
+        self.peers.get(peer).map_or_else(|| format!("peer {}", peer.index()), |peer| peer.name.to_string())
+    }
+}
+
+/// What lies behind a fault that answered nothing.
+fn cause_of(fault: PeerFault) -> Option<Cause> {
+    match fault.into_outcome() {
+        Outcome::Unreachable(cause) => cause,
+        Outcome::Failed(failure) => Some(Arc::new(failure)),
+        Outcome::Value { .. } => None,
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a value that is not text")
+}

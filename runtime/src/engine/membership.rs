@@ -1,0 +1,168 @@
+//! Registration and discovery: the membership machine, its registry, and the ring that follows from its view.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use groupcache_core::{
+    ConfigError, Instant, Link, Machines, Membership, MembershipConfig, OpId, Placement, RegistryIntent,
+    RegistryOutcome, Ring, WatchEvent, ring_of,
+};
+
+use super::{Engine, Fx, ME, lock};
+use crate::peers::Peer;
+use crate::registry::{Registration, Registry, RegistryDriver, RegistryEvents};
+
+/// The control plane of a node.
+pub(crate) struct Control {
+    lease_ttl: Duration,
+    ring: Arc<Ring>,
+    /// Present from the start on.
+    joined: Option<Joined>,
+}
+
+struct Joined {
+    membership: Membership,
+    driver: Arc<RegistryDriver>,
+    /// Keeps what the driver speaks to alive.
+    _events: Arc<dyn RegistryEvents>,
+}
+
+impl Control {
+    pub(crate) const fn new(lease_ttl: Duration, ring: Arc<Ring>) -> Self {
+        Self { lease_ttl, ring, joined: None }
+    }
+}
+
+/// Brings a registry's answers back to the engine. Weak: a node that was dropped is not kept alive by its own watch.
+#[derive(Debug)]
+struct Events(Weak<Engine>);
+
+impl RegistryEvents for Events {
+    fn registry(&self, op: OpId, outcome: RegistryOutcome) {
+        if let Some(engine) = self.0.upgrade() {
+            engine.with_membership(|membership, now, fx| {
+                membership.handle_registry(now, op, outcome, fx);
+            });
+        }
+    }
+
+    fn watch(&self, op: OpId, event: WatchEvent) {
+        if let Some(engine) = self.0.upgrade() {
+            engine.with_membership(|membership, now, fx| {
+                membership.handle_watch(now, op, event, fx);
+            });
+        }
+    }
+}
+
+impl Engine {
+    /// Registers under `addr`, and looks for the others.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        addr: &Arc<str>,
+        weight: u32,
+        registry: Arc<dyn Registry>,
+    ) -> Result<(), ConfigError> {
+        {
+            let mut control = lock(&self.control);
+            let mut config = MembershipConfig::new(Arc::clone(addr));
+            let placement: Placement = control.ring.placement();
+            config.weight = weight;
+            config.lease_ttl = control.lease_ttl;
+            config.max_weight = std::num::NonZeroU32::MIN.saturating_add(placement.max_weight() - 1);
+            config.max_members = std::num::NonZeroUsize::MIN.saturating_add(placement.max_members() - 1);
+            let op_timeout = config.op_timeout;
+            let membership = Membership::new(config, self.seed("membership"), self.clock.now())?;
+            let me = Registration::new(Arc::clone(addr), weight);
+            let events: Arc<dyn RegistryEvents> = Arc::new(Events(Arc::downgrade(self)));
+            let driver = RegistryDriver::spawn(registry, &self.rt, me, op_timeout, Arc::downgrade(&events));
+            control.joined = Some(Joined { membership, driver: Arc::new(driver), _events: events });
+        }
+        self.with_membership(Membership::start);
+        Ok(())
+    }
+
+    /// Deregisters. [`has_left`](Self::has_left) tells when that is done.
+    pub(crate) fn leave(self: &Arc<Self>) {
+        self.with_membership(Membership::stop);
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        lock(&self.control).joined.as_ref().is_none_or(|joined| joined.membership.is_stopped())
+    }
+
+    /// Whether the registry was ever listed.
+    pub(crate) fn has_view(&self) -> bool {
+        lock(&self.control).joined.as_ref().is_some_and(|joined| joined.membership.has_view())
+    }
+
+    /// Whether this node stands on its own ring: registered, and seen to be. A registry that is away later changes nothing about that.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.ring().member(ME).is_some()
+    }
+
+    pub(super) fn membership_timeout(self: &Arc<Self>, now: Instant) {
+        self.with_membership(|membership, _, fx| {
+            if membership.next_wake().is_due(now) {
+                let _reported = membership.handle_timeout(now, fx);
+            }
+        });
+    }
+
+    pub(super) fn start_registry(&self, intent: RegistryIntent) {
+        let driver = lock(&self.control).joined.as_ref().map(|joined| Arc::clone(&joined.driver));
+        if let Some(driver) = driver {
+            driver.execute(intent);
+        }
+    }
+
+    /// One call on the membership, and what follows from it: a new ring, and its wake to the alarm.
+    fn with_membership(self: &Arc<Self>, call: impl FnOnce(&mut Membership, Instant, &mut Fx)) {
+        let mut fx = Fx::new();
+        let now = self.clock.now();
+        {
+            let mut control = lock(&self.control);
+            let Control { ring, joined: Some(joined), .. } = &mut *control else { return };
+            call(&mut joined.membership, now, &mut fx);
+            if joined.membership.epoch() != ring.epoch().get() {
+                self.follow_view(&joined.membership, ring, now, &mut fx);
+            }
+            self.alarm.want(joined.membership.next_wake());
+        }
+        self.carry_out(&mut fx);
+    }
+
+    /// Takes on the ring of a new view. Under the lock of the control plane, so that rings are taken on in the order of their views; the data
+    /// plane's locks are taken one at a time, and never the other way round.
+    fn follow_view(
+        self: &Arc<Self>,
+        membership: &Membership,
+        ring: &mut Arc<Ring>,
+        now: Instant,
+        fx: &mut Fx,
+    ) {
+        match ring_of(membership, ring) {
+            Ok(new) => *ring = Arc::new(new),
+            Err(error) => {
+                tracing::error!(%error, "the members make no ring: keeping the one before");
+                return;
+            }
+        }
+        let members = ring.members().iter().map(|member| member.name());
+        tracing::info!(epoch = ring.epoch().get(), members = ?members.collect::<Vec<_>>(), "the ring has changed");
+        for member in ring.members().iter().filter(|member| member.id() != ME) {
+            if self.peers.get(member.id()).is_none() {
+                let name = Arc::clone(member.shared_name());
+                let seed = self.seed(member.name());
+                let link = Link::new(member.id(), name, self.config.link.clone(), seed, now, fx);
+                self.peers.add(Arc::new(Peer::new(link)));
+            }
+        }
+        self.each_shard(|shard| shard.handle_ring(now, Arc::clone(ring)));
+        for peer in self.peers.all() {
+            if ring.member(peer.id).is_none() {
+                (&**self).with_link(peer.id, |link| link.close(now, fx));
+            }
+        }
+    }
+}

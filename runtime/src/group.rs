@@ -1,0 +1,220 @@
+//! A group: a namespace of keys with one origin, and what callers ask of it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use groupcache_core::{Failure, FailureKind, Fetched, GroupConfig, Instant, Invalidation, Key, Level, Route};
+use serde::Serialize;
+
+use crate::engine::{Engine, ME};
+use crate::error::{Error, ErrorKind};
+use crate::groups::GroupEntry;
+use crate::retriever::Retriever;
+use crate::server::{GroupError, Server};
+use crate::view::ByteView;
+
+/// A namespace of keys with one origin. Cheap to clone; all clones are the same group.
+///
+/// `get` is cancel-safe: a dropped call leaves no waiter behind and harms no other caller.
+pub struct Group<R> {
+    engine: Arc<Engine>,
+    entry: Arc<GroupEntry>,
+    runtime: PhantomData<fn() -> R>,
+}
+
+impl<R> Clone for Group<R> {
+    fn clone(&self) -> Self {
+        Self { engine: Arc::clone(&self.engine), entry: Arc::clone(&self.entry), runtime: PhantomData }
+    }
+}
+
+impl<R> fmt::Debug for Group<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("name", &self.entry.name).finish_non_exhaustive()
+    }
+}
+
+/// A value, and how it was come by.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Lookup {
+    /// The value.
+    pub value: ByteView,
+    /// Where it came from.
+    pub level: Level,
+    /// How long it lives here from now on; `None` where it does not expire.
+    pub ttl: Option<Duration>,
+}
+
+/// What a removal or a flush came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RemoveReport {
+    /// Members that did not acknowledge, by address: what they hold lives on for at most the hot TTL. Empty when everybody has forgotten.
+    pub unacknowledged: Vec<String>,
+}
+
+impl<R> Group<R> {
+    pub(crate) const fn new(engine: Arc<Engine>, entry: Arc<GroupEntry>) -> Self {
+        Self { engine, entry, runtime: PhantomData }
+    }
+
+    /// The group's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.entry.name
+    }
+
+    /// The value of `key`: from this node's cache, from its owner, or from the origin. Waits for the load time-out at most.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]. "Not found" is an error with a kind of its own; an empty value is a value.
+    pub async fn get(&self, key: &str) -> Result<ByteView, Error> {
+        Ok(self.lookup(key).await?.value)
+    }
+
+    /// Like [`get`](Self::get), for a caller that waits no longer than `limit`.
+    ///
+    /// # Errors
+    /// Also [`ErrorKind::Deadline`], when `limit` is over.
+    pub async fn get_within(&self, key: &str, limit: Duration) -> Result<ByteView, Error> {
+        Ok(self.lookup_within(key, limit).await?.value)
+    }
+
+    /// Like [`get`](Self::get), and tells where the value came from.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get).
+    pub async fn lookup(&self, key: &str) -> Result<Lookup, Error> {
+        self.lookup_within(key, self.engine.config.shard.load_timeout).await
+    }
+
+    /// Like [`lookup`](Self::lookup), for a caller that waits no longer than `limit`.
+    ///
+    /// # Errors
+    /// Those of [`get_within`](Self::get_within).
+    pub async fn lookup_within(&self, key: &str, limit: Duration) -> Result<Lookup, Error> {
+        let answer = self.engine.look_up(&self.entry, key.as_bytes(), limit, Route::Cluster).await;
+        answer.map(|fetched| self.lookup_of(fetched)).map_err(|failure| self.error(failure))
+    }
+
+    /// The value of `key` if it is held here; loads nothing and waits for nothing.
+    #[must_use]
+    pub fn peek(&self, key: &str) -> Option<ByteView> {
+        self.engine.peek(&self.entry, key.as_bytes())?.ok().map(|fetched| fetched.value.into())
+    }
+
+    /// Forgets `key` in the whole fleet: its owner first, then every member. Loads that began before do not bring it back.
+    ///
+    /// # Errors
+    /// The key is invalid, or too many removals are under way. Members that could not be told are not an error: the report names them.
+    pub async fn remove(&self, key: &str) -> Result<RemoveReport, Error> {
+        let max = self.engine.config.shard.max_key_len.get();
+        if key.is_empty() || key.len() > max {
+            let message = format!("the key has {} bytes: it must have 1 to {max}", key.len());
+            return Err(Error::new(ErrorKind::InvalidKey, message));
+        }
+        let key = Key::from(&self.engine.hashed(self.entry.id, key.as_bytes()));
+        self.forget(Invalidation::Key(key)).await
+    }
+
+    /// Forgets every key of the group in the whole fleet. O(1) at each member.
+    ///
+    /// # Errors
+    /// Too many removals are under way.
+    pub async fn flush(&self) -> Result<RemoveReport, Error> {
+        self.forget(Invalidation::Group(self.entry.id)).await
+    }
+
+    async fn forget(&self, what: Invalidation) -> Result<RemoveReport, Error> {
+        let unacknowledged = self.engine.remove(what).await.map_err(|failure| self.error(failure))?;
+        let name = |peer| self.engine.peer_name(peer);
+        let mut unacknowledged: Vec<String> = unacknowledged.into_iter().map(name).collect();
+        unacknowledged.sort();
+        Ok(RemoveReport { unacknowledged })
+    }
+
+    /// The address of the member that owns `key`, by this node's ring; `None` while it knows of no member.
+    #[must_use]
+    pub fn owner(&self, key: &str) -> Option<String> {
+        self.engine.ring().owner(key.as_bytes()).map(|owner| owner.name().to_string())
+    }
+
+    /// Whether this node owns `key`. Without members it owns everything.
+    #[must_use]
+    pub fn is_owner(&self, key: &str) -> bool {
+        self.engine.ring().owner(key.as_bytes()).is_none_or(|owner| owner.id() == ME)
+    }
+
+    fn lookup_of(&self, fetched: Fetched) -> Lookup {
+        let ttl = (fetched.expires != Instant::MAX).then(|| self.engine.clock.until(fetched.expires));
+        Lookup { value: fetched.value.into(), level: fetched.level, ttl }
+    }
+
+    /// A failure in this group's words.
+    fn error(&self, failure: Failure) -> Error {
+        if failure.kind == FailureKind::NoSuchGroup {
+            return Error::new(failure.kind, format!("no such group: `{}`", self.entry.name));
+        }
+        failure.into()
+    }
+}
+
+/// Sets a group up.
+#[must_use = "a group exists once it is built"]
+pub struct GroupBuilder<R> {
+    server: Server<R>,
+    name: String,
+    config: GroupConfig,
+    retriever: Option<Arc<dyn Retriever>>,
+}
+
+impl<R> fmt::Debug for GroupBuilder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupBuilder")
+            .field("name", &self.name)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R> GroupBuilder<R> {
+    pub(crate) fn new(server: Server<R>, name: String) -> Self {
+        Self { server, name, config: GroupConfig::default(), retriever: None }
+    }
+
+    /// Where values come from. Required.
+    pub fn retriever(mut self, retriever: impl Retriever) -> Self {
+        self.retriever = Some(Arc::new(retriever));
+        self
+    }
+
+    /// How long a value lives where the retriever does not say. Without it, as long as it is worth its place.
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.config.ttl = Some(ttl);
+        self
+    }
+
+    /// Thousandths of a TTL that chance may take off, 0 to 500, so that keys loaded together do not expire together.
+    pub const fn ttl_jitter_per_mille(mut self, per_mille: u16) -> Self {
+        self.config.ttl_jitter_per_mille = per_mille;
+        self
+    }
+
+    /// How long the owner keeps a "not found". Default 1 s; zero does not keep it.
+    pub const fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.config.negative_ttl = ttl;
+        self
+    }
+
+    /// Makes the group.
+    ///
+    /// # Errors
+    /// There is a group of that name, the name is empty, no retriever was given, or a setting is out of range.
+    pub fn build(self) -> Result<Group<R>, GroupError> {
+        let retriever = self.retriever.ok_or(GroupError::NoRetriever)?;
+        self.server.add_group(&self.name, self.config, retriever)
+    }
+}

@@ -1,0 +1,385 @@
+//! A node: built, started, stopped.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use futures_util::FutureExt;
+use futures_util::lock::Mutex;
+use groupcache_core::{ConfigError, GroupConfig};
+
+use crate::builder::{Discovery, ServerBuilder, Settings};
+use crate::engine::{Engine, lock};
+use crate::group::{Group, GroupBuilder};
+use crate::registry::Registry;
+use crate::report::{RingView, Stats};
+use crate::retriever::Retriever;
+use crate::rt::{Listener, Runtime};
+use crate::service::Service;
+use crate::transport::{PeerServer, PeerService};
+
+/// A node of a fleet. Cheap to clone; all clones are the same node.
+///
+/// Build it, make groups, [`start`](Self::start) it, `get` from its groups, [`stop`](Self::stop) it. Before the start and after the stop groups
+/// answer from this node's cache; before the start they load from their own origin too.
+pub struct Server<R> {
+    inner: Arc<Inner>,
+    runtime: PhantomData<fn() -> R>,
+}
+
+impl<R> Clone for Server<R> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), runtime: PhantomData }
+    }
+}
+
+impl<R> fmt::Debug for Server<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("addr", &self.addr())
+            .field("state", &self.inner.state())
+            .finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    engine: Arc<Engine>,
+    settings: Settings,
+    /// The address that peers know this node by, once it listens.
+    addr: OnceLock<Arc<str>>,
+    state: AtomicU8,
+    /// The peer side, once it listens.
+    peer_side: OnceLock<PeerServer>,
+    /// What a stop has to end. Locked for the whole of a start or a stop: they take turns.
+    life: Mutex<Life>,
+}
+
+#[derive(Default)]
+struct Life {
+    listening: Option<Listening>,
+}
+
+/// The running peer side.
+struct Listening {
+    /// Dropped to stop accepting and to drain.
+    shutdown: Option<oneshot::Sender<()>>,
+    /// Set when every connection is gone.
+    gone: Arc<AtomicBool>,
+}
+
+/// Where a node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// Built, not started.
+    New,
+    /// Listening; it may not have seen the other members yet.
+    Running,
+    /// Leaving: it has deregistered or is about to, and finishes what is in progress.
+    Stopping,
+    /// Over. A stopped node cannot be started again.
+    Stopped,
+}
+
+impl Status {
+    const ALL: [Self; 4] = [Self::New, Self::Running, Self::Stopping, Self::Stopped];
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}")]
+    Listen {
+        /// The address.
+        addr: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The address cannot be one that peers reach this node by.
+    #[error("bad address `{addr}`: {reason}")]
+    Address {
+        /// The address.
+        addr: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The configuration does not work with the address.
+    #[error("bad configuration")]
+    Config(#[from] ConfigError),
+    /// The node runs already.
+    #[error("the node runs already")]
+    Running,
+    /// The node was stopped: build a new one.
+    #[error("the node was stopped: build a new one")]
+    Stopped,
+}
+
+/// Why a group was not made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupError {
+    /// There is a group of that name.
+    #[error("there is a group `{0}` already")]
+    Exists(String),
+    /// The name is empty.
+    #[error("a group's name must not be empty")]
+    EmptyName,
+    /// No retriever was given.
+    #[error("a group needs a retriever")]
+    NoRetriever,
+    /// A setting is out of range.
+    #[error("bad group configuration")]
+    Config(#[from] ConfigError),
+}
+
+/// How a stop went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StopReport {
+    /// Whether the registry has forgotten this node. `false` leaves that to the lease.
+    pub deregistered: bool,
+    /// Whether everything in progress was finished in time; what was not got a typed error.
+    pub drained: bool,
+}
+
+impl<R: Runtime + Default> Server<R> {
+    /// Sets a node up.
+    pub fn builder() -> ServerBuilder<R> {
+        ServerBuilder::new(Arc::new(R::default()))
+    }
+}
+
+impl<R> Server<R> {
+    pub(crate) fn from_parts(engine: Arc<Engine>, settings: Settings) -> Self {
+        let inner = Inner {
+            engine,
+            settings,
+            addr: OnceLock::new(),
+            state: AtomicU8::new(Status::New as u8),
+            peer_side: OnceLock::new(),
+            life: Mutex::new(Life::default()),
+        };
+        Self { inner: Arc::new(inner), runtime: PhantomData }
+    }
+
+    /// Listens for peers, registers, and learns of the other members. Waits for the first view of the fleet for the join time-out at most: a
+    /// registry that cannot be reached keeps no node from starting; the node then serves alone, is not ready, and goes on trying.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or the node runs already or has been stopped.
+    pub async fn start(&self) -> Result<(), StartError> {
+        let inner = &self.inner;
+        let mut life = inner.life.lock().await;
+        match inner.state() {
+            Status::New => {}
+            Status::Running => return Err(StartError::Running),
+            Status::Stopping | Status::Stopped => return Err(StartError::Stopped),
+        }
+        let listen = inner.settings.listen_addr();
+        let failed = |source| StartError::Listen { addr: listen.to_owned(), source };
+        let rt = Arc::clone(&inner.engine.rt);
+        let listener = rt.listen(listen).await.map_err(failed)?;
+        let addr = inner.settings.advertised(listener.local_addr().map_err(failed)?)?;
+        inner.engine.join(&addr, inner.settings.weight, self.registry())?;
+        life.listening = Some(self.serve_peers(listener));
+        let _first = inner.addr.set(addr);
+        rt.spawn(Box::pin(Arc::clone(&inner.engine).keep_time()));
+        inner.state.store(Status::Running as u8, Ordering::Release);
+        drop(life);
+        if !self.poll(inner.settings.join_timeout, || inner.engine.has_view()).await {
+            tracing::warn!("no view of the fleet yet: serving alone, and trying on");
+        }
+        Ok(())
+    }
+
+    fn serve_peers(&self, listener: Box<dyn Listener>) -> Listening {
+        let engine = &self.inner.engine;
+        let service: Arc<dyn PeerService> = Arc::new(Service::new(Arc::clone(engine)));
+        let server = PeerServer::new(Arc::clone(&engine.rt), service, engine.config.transport.clone());
+        let (shutdown, stopping) = oneshot::channel::<()>();
+        let gone = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&gone);
+        let _first = self.inner.peer_side.set(server.clone());
+        engine.rt.spawn(Box::pin(async move {
+            let cut = server.serve(listener, stopping.map(drop)).await;
+            if cut > 0 {
+                tracing::warn!(connections = cut, "peers were cut off at the end of the drain time");
+            }
+            told.store(true, Ordering::Release);
+        }));
+        Listening { shutdown: Some(shutdown), gone }
+    }
+
+    fn registry(&self) -> Arc<dyn Registry> {
+        match &self.inner.settings.discovery {
+            Discovery::Registry(registry) => Arc::clone(registry),
+            Discovery::Peers(peers) => Arc::new(peers.clone()),
+        }
+    }
+
+    /// Leaves the fleet: deregisters first, so that nobody new comes; finishes what is in progress, for the drain time at most; fails what is
+    /// left with [`ErrorKind::Stopping`](crate::ErrorKind::Stopping). From any state, any number of times, also when an earlier call was dropped.
+    pub async fn stop(&self) -> StopReport {
+        let inner = &self.inner;
+        let mut life = inner.life.lock().await;
+        if inner.state() == Status::Stopped {
+            return StopReport { deregistered: true, drained: true };
+        }
+        let was_started = inner.addr.get().is_some();
+        inner.state.store(Status::Stopping as u8, Ordering::Release);
+        let engine = &inner.engine;
+        let mut deregistered = true;
+        if was_started {
+            engine.leave();
+            deregistered = self.poll(inner.settings.deregister_timeout, || engine.has_left()).await;
+        }
+        let drain = inner.settings.drain;
+        let gone = life.listening.as_mut().map(|listening| {
+            listening.shutdown = None;
+            Arc::clone(&listening.gone)
+        });
+        let peers_gone = || gone.as_ref().is_none_or(|gone| gone.load(Ordering::Acquire));
+        let drained = self.poll(drain, || peers_gone() && engine.is_idle()).await;
+        engine.shut_down();
+        life.listening = None;
+        inner.state.store(Status::Stopped as u8, Ordering::Release);
+        StopReport { deregistered, drained }
+    }
+
+    /// Waits until `done`, for `limit` at most.
+    fn poll(&self, limit: Duration, done: impl Fn() -> bool + Send) -> impl Future<Output = bool> + Send {
+        let rt = Arc::clone(&self.inner.engine.rt);
+        async move {
+            let started = std::time::Instant::now();
+            let mut pause = Duration::from_millis(1);
+            while !done() {
+                if started.elapsed() >= limit {
+                    return false;
+                }
+                rt.sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+            true
+        }
+    }
+
+    /// Sets a group up.
+    pub fn group_builder(&self, name: impl Into<String>) -> GroupBuilder<R> {
+        GroupBuilder::new(self.clone(), name.into())
+    }
+
+    /// Makes a group with default settings.
+    ///
+    /// # Errors
+    /// There is a group of that name, or the name is empty.
+    pub fn new_group(
+        &self,
+        name: impl Into<String>,
+        retriever: impl Retriever,
+    ) -> Result<Group<R>, GroupError> {
+        self.group_builder(name).retriever(retriever).build()
+    }
+
+    pub(crate) fn add_group(
+        &self,
+        name: &str,
+        config: GroupConfig,
+        retriever: Arc<dyn Retriever>,
+    ) -> Result<Group<R>, GroupError> {
+        if name.is_empty() {
+            return Err(GroupError::EmptyName);
+        }
+        config.validate()?;
+        let engine = &self.inner.engine;
+        let entry = engine.groups.add(name, retriever).ok_or_else(|| GroupError::Exists(name.to_owned()))?;
+        for added in engine.each_shard(|shard| shard.add_group(entry.id, config.clone())) {
+            added?;
+        }
+        Ok(Group::new(Arc::clone(engine), entry))
+    }
+
+    /// The group `name`, where there is one.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Option<Group<R>> {
+        let entry = self.inner.engine.groups.by_name(name)?;
+        Some(Group::new(Arc::clone(&self.inner.engine), entry))
+    }
+
+    /// The names of all groups, sorted.
+    #[must_use]
+    pub fn group_names(&self) -> Vec<Arc<str>> {
+        self.inner.engine.groups.names()
+    }
+
+    /// Drops a group: its entries are dead at once, its loads in progress still serve who waits. Other groups go on. `false`: there is none.
+    pub fn destroy_group(&self, name: &str) -> bool {
+        let engine = &self.inner.engine;
+        let Some(entry) = engine.groups.remove(name) else { return false };
+        engine.each_shard(|shard| shard.remove_group(entry.id));
+        true
+    }
+
+    /// Replaces the static list of peers; this node is added when it is missing. `false`: this node has a registry instead.
+    pub fn set_peers(&self, peers: impl IntoIterator<Item = impl Into<String>>) -> bool {
+        match &self.inner.settings.discovery {
+            Discovery::Registry(_) => false,
+            Discovery::Peers(registry) => {
+                registry.set_peers(peers.into_iter().map(Into::into));
+                true
+            }
+        }
+    }
+
+    /// The address that peers know this node by: with the real port once it is started.
+    #[must_use]
+    pub fn addr(&self) -> String {
+        let settings = &self.inner.settings;
+        self.inner.addr.get().map_or_else(|| settings.addr.clone(), ToString::to_string)
+    }
+
+    /// Where the node is in its life.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.inner.state()
+    }
+
+    /// Whether the node runs and has joined the fleet: registered, with a view of the members.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.status() == Status::Running && self.inner.engine.has_joined()
+    }
+
+    /// The node's counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let engine = &self.inner.engine;
+        let (shards, usage) = engine.stats();
+        let links = engine.peers.all();
+        let links = links.iter().map(|peer| lock(&peer.link).stats());
+        let connections = self.inner.peer_side.get().map_or(0, PeerServer::connections);
+        let further = [
+            ("fingerprint_mismatches", engine.mismatches.load(Ordering::Relaxed)),
+            ("peer_connections", connections as u64),
+        ];
+        Stats::new(&shards, &usage, links, further)
+    }
+
+    /// The ring as this node sees it.
+    #[must_use]
+    pub fn ring(&self) -> RingView {
+        RingView::new(&self.inner.engine.ring())
+    }
+}
+
+impl Inner {
+    fn state(&self) -> Status {
+        Status::ALL[usize::from(self.state.load(Ordering::Acquire)).min(Status::ALL.len() - 1)]
+    }
+}

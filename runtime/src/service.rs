@@ -1,0 +1,91 @@
+//! What peers ask of this node, answered by the engine. A request that came from a peer is never forwarded again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use groupcache_core::{Answer, Failure, FailureKind, Instant, Invalidation, Key, Route};
+
+use crate::engine::Engine;
+use crate::groups::GroupEntry;
+use crate::transport::{PeerService, Served};
+
+#[derive(Debug)]
+pub(crate) struct Service {
+    engine: Arc<Engine>,
+}
+
+impl Service {
+    pub(crate) const fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    fn group(&self, name: &str) -> Result<Arc<GroupEntry>, Failure> {
+        self.engine.groups.by_name(name).ok_or_else(|| {
+            Failure::with_message(FailureKind::NoSuchGroup, format!("this node has no group `{name}`"))
+        })
+    }
+
+    fn served(&self, answer: Answer) -> Result<Served, Failure> {
+        let fetched = answer?;
+        let ttl = (fetched.expires != Instant::MAX).then(|| self.engine.clock.until(fetched.expires));
+        Ok(Served { value: fetched.value, ttl })
+    }
+
+    /// Says what is wrong with a key that no load would take, before anything is looked up.
+    fn check_key(&self, key: &[u8]) -> Result<(), Failure> {
+        let max = self.engine.config.shard.max_key_len.get();
+        let reason = match key.len() {
+            0 => "the key is empty".to_owned(),
+            len if len > max => format!("the key has {len} bytes: the limit is {max}"),
+            _ if std::str::from_utf8(key).is_err() => "the key is not UTF-8".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(Failure::with_message(FailureKind::InvalidKey, reason))
+    }
+}
+
+#[async_trait]
+impl PeerService for Service {
+    async fn get(&self, group: &str, key: &[u8], limit: Option<Duration>) -> Result<Served, Failure> {
+        let group = self.group(group)?;
+        self.check_key(key)?;
+        self.engine.note_served(&group, key);
+        let limit = limit.unwrap_or(self.engine.config.shard.load_timeout);
+        self.served(self.engine.load(&group, key, limit, Route::LocalOnly).await)
+    }
+
+    fn try_get(&self, group: &str, key: &[u8]) -> Option<Result<Served, Failure>> {
+        let group = match self.group(group).and_then(|group| self.check_key(key).map(|()| group)) {
+            Ok(group) => group,
+            Err(failure) => return Some(Err(failure)),
+        };
+        let answer = self.engine.peek(&group, key)?;
+        self.engine.note_served(&group, key);
+        Some(self.served(answer))
+    }
+
+    async fn invalidate(&self, group: &str, key: Option<&[u8]>) -> Result<(), Failure> {
+        let Some(group) = self.engine.groups.by_name(group) else {
+            // What is not held need not be forgotten.
+            return Ok(());
+        };
+        let what = match key {
+            Some(key) => Invalidation::Key(Key::from(&self.engine.hashed(group.id, key))),
+            None => Invalidation::Group(group.id),
+        };
+        self.engine.invalidate(&what);
+        Ok(())
+    }
+
+    fn note_fingerprint(&self, theirs: u64) {
+        if theirs != 0 && theirs != self.fingerprint() {
+            self.engine.mismatches.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn fingerprint(&self) -> u64 {
+        self.engine.ring().fingerprint()
+    }
+}
