@@ -13,3 +13,15 @@ mod rt;
 
 pub use groupcache_runtime::*;
 pub use rt::AsyncStd;
+
+/// A node of a fleet, on async-std.
+pub type Server = groupcache_runtime::Server<AsyncStd>;
+
+/// A namespace of keys with one origin, on async-std.
+pub type Group = groupcache_runtime::Group<AsyncStd>;
+
+/// Sets a node up, on async-std.
+pub type ServerBuilder = groupcache_runtime::ServerBuilder<AsyncStd>;
+
+/// Sets a group up, on async-std.
+pub type GroupBuilder = groupcache_runtime::GroupBuilder<AsyncStd>;

@@ -12,3 +12,15 @@ mod rt;
 
 pub use groupcache_runtime::*;
 pub use rt::Tokio;
+
+/// A node of a fleet, on tokio.
+pub type Server = groupcache_runtime::Server<Tokio>;
+
+/// A namespace of keys with one origin, on tokio.
+pub type Group = groupcache_runtime::Group<Tokio>;
+
+/// Sets a node up, on tokio.
+pub type ServerBuilder = groupcache_runtime::ServerBuilder<Tokio>;
+
+/// Sets a group up, on tokio.
+pub type GroupBuilder = groupcache_runtime::GroupBuilder<Tokio>;

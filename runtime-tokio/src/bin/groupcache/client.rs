@@ -1,0 +1,158 @@
+//! `groupcache get` and `rm`, and how every command talks to a running node.
+//!
+//! The client is hyper's own and not reqwest, which resolves `..` in a path before it sends it: a key may be that.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::header::{HOST, USER_AGENT};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::cli::{KeyArgs, NodeArgs};
+use crate::report::{self, Exit, print, say};
+
+/// What a node reads back as it was: everything but unreserved characters is encoded, and slashes stay.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// `groupcache get`: the value on stdout, whole or not at all.
+pub(crate) async fn get(args: &KeyArgs) -> Result<(), Exit> {
+    print(&ask(&args.node, Method::GET, &key_path(args)).await?)
+}
+
+/// `groupcache rm`: says on stderr which members did not acknowledge.
+pub(crate) async fn rm(args: &KeyArgs) -> Result<(), Exit> {
+    let report = ask_json(&args.node, Method::DELETE, &key_path(args)).await?;
+    let missed: Vec<&str> =
+        report["unacknowledged"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !missed.is_empty() {
+        say(&format!(
+            "groupcache: removed, but {} did not acknowledge: copies there live on for at most the hot TTL",
+            missed.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+fn key_path(args: &KeyArgs) -> String {
+    let group = utf8_percent_encode(&args.group, ENCODED);
+    let key = utf8_percent_encode(&args.key, ENCODED);
+    format!("/{group}/{key}")
+}
+
+/// Asks a node for one of its pages.
+///
+/// # Errors
+/// See [`ask`]; also when the answer is not JSON.
+pub(crate) async fn ask_json(node: &NodeArgs, method: Method, path: &str) -> Result<Value, Exit> {
+    let body = ask(node, method, path).await?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Exit::other(format!("{} does not answer as a node does: {error}", node.node)))
+}
+
+/// Sends one request to a node and answers the body.
+///
+/// # Errors
+/// The node's URL is none; the node cannot be reached, or breaks off; it answers with an error, which decides the exit code.
+pub(crate) async fn ask(node: &NodeArgs, method: Method, path: &str) -> Result<Bytes, Exit> {
+    let authority = authority(&node.node)?;
+    let talk = exchange(&authority, method, path);
+    let (status, body) = tokio::time::timeout(node.timeout, talk)
+        .await
+        .map_err(|_| {
+            let timeout = humantime::format_duration(node.timeout);
+            Exit::other(format!("{} did not answer within {timeout}", node.node))
+        })?
+        .map_err(|error| Exit::other(format!("cannot talk to {}: {}", node.node, report::chain(&*error))))?;
+    if status.is_success() { Ok(body) } else { Err(failure(status, &body)) }
+}
+
+async fn exchange(
+    authority: &str,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error>> {
+    let stream = TcpStream::connect(authority).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, authority)
+        .header(USER_AGENT, concat!("groupcache/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::<Bytes>::new())?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
+    };
+    // The connection has to be driven for the answer to come; that it ends is no news.
+    tokio::pin!(answer, connection);
+    tokio::select! {
+        biased;
+        answer = &mut answer => Ok(answer?),
+        ended = &mut connection => {
+            ended?;
+            Ok(answer.await?)
+        }
+    }
+}
+
+/// Where to connect to, out of `http://host:port` or `host:port`.
+fn authority(node: &str) -> Result<String, Exit> {
+    let wrong = |why: &str| Exit::usage(format!("--node `{node}` is not a node's URL: {why}"));
+    let text = if node.contains("://") { node.to_owned() } else { format!("http://{node}") };
+    let uri: Uri = text.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err(wrong("expected http://HOST:PORT"));
+    };
+    if scheme != "http" {
+        return Err(wrong("a node's HTTP side speaks plain http"));
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(wrong("it has no path"));
+    }
+    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)))
+}
+
+/// What a node's error means for the exit code, in the node's own words.
+fn failure(status: StatusCode, body: &[u8]) -> Exit {
+    let page: Value = serde_json::from_slice(body).unwrap_or_default();
+    match (page["error"].as_str(), page["message"].as_str()) {
+        (Some("not_found"), Some(message)) => Exit::not_found(message),
+        (Some(kind), Some(message)) => Exit::other(format!("{message} ({kind})")),
+        _ => Exit::other(format!("the node answered {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_named_by_its_url_or_by_host_and_port() {
+        for (node, expected) in [
+            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("http://127.0.0.1:8080/", "127.0.0.1:8080"),
+            ("localhost:81", "localhost:81"),
+            ("http://node", "node:80"),
+            ("http://[::1]:8080", "[::1]:8080"),
+        ] {
+            assert_eq!(authority(node).expect(node), expected);
+        }
+        for refused in ["https://node", "http://node/files", "http://", "http://a b"] {
+            assert!(authority(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn errors_are_told_in_the_nodes_words_and_by_exit_code() {
+        let not_found = failure(StatusCode::NOT_FOUND, br#"{"error":"not_found","message":"not found"}"#);
+        assert_eq!((not_found.message(), not_found.code()), ("not found", 1.into()));
+        let failed = failure(StatusCode::BAD_GATEWAY, br#"{"error":"origin_failed","message":"no"}"#);
+        assert_eq!((failed.message(), failed.code()), ("no (origin_failed)", 3.into()));
+        let other = failure(StatusCode::BAD_GATEWAY, b"<html>");
+        assert_eq!((other.message(), other.code()), ("the node answered 502 Bad Gateway", 3.into()));
+    }
+}

@@ -1,0 +1,303 @@
+//! The HTTP side over real sockets, spoken to byte by byte.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use groupcache_runtime::{Loaded, RetrieveError};
+use groupcache_tokio::Server;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{Front, Limits, serve};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the origin of group `g` gives: it depends on the key.
+async fn load(key: String) -> Result<Loaded, RetrieveError> {
+    match key.as_str() {
+        "missing" => Err(RetrieveError::not_found()),
+        "broken" => Err(RetrieveError::from(std::io::Error::other("disk on fire"))),
+        "odd" => Err(RetrieveError::invalid_key("odd keys are not kept")),
+        "huge" => Err(RetrieveError::too_large(1000)),
+        "empty" => Ok(Loaded::from("")),
+        "large" => Ok(Loaded::from(pattern(15 << 20))),
+        "late" => {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            Ok(Loaded::from("late"))
+        }
+        "never" => std::future::pending().await,
+        _ => Ok(Loaded::from(format!("<{key}>"))),
+    }
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at % 251) as u8).collect()
+}
+
+/// A node with one group, `g`, and its HTTP side.
+struct Node {
+    addr: SocketAddr,
+    server: Server,
+    front: Arc<Front>,
+    end: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Node {
+    async fn joined() -> Self {
+        let node = Self::new(Limits::default()).await;
+        node.server.start().await.expect("starts");
+        node
+    }
+
+    async fn new(limits: Limits) -> Self {
+        let builder = Server::builder().addr("127.0.0.1:0").load_timeout(Duration::from_secs(2));
+        let server = builder.build().expect("a server");
+        server.new_group("g", load).expect("a group");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let front = Arc::new(Front::new(server.clone()));
+        let (end, ended) = oneshot::channel::<()>();
+        let ended = async { drop(ended.await) };
+        let task = tokio::spawn(serve(listener, Arc::clone(&front), limits, PATIENCE, ended));
+        Self { addr, server, front, end, task }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addr).await.expect("connects")
+    }
+
+    async fn ask(&self, method: &str, target: &str) -> Answer {
+        let mut stream = self.connect().await;
+        let head = format!("{method} {target} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("sends");
+        Answer::read(stream).await
+    }
+
+    async fn get(&self, target: &str) -> Answer {
+        self.ask("GET", target).await
+    }
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// Reads until the other side closes.
+    async fn read(mut stream: TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes))
+            .await
+            .expect("in time")
+            .expect("reads");
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head");
+        let body = bytes.split_off(end + 4);
+        let head = String::from_utf8(bytes).expect("text").to_lowercase();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        Self { status, head, body }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let line = self.head.lines().find(|line| line.starts_with(&format!("{name}: ")))?;
+        line.split_once(": ").map(|(_, value)| value)
+    }
+
+    fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.head);
+        let line = self.body.strip_suffix(b"\n").expect("a line");
+        assert!(!line.contains(&b'\n'), "one line");
+        serde_json::from_slice(line).expect("JSON")
+    }
+
+    fn error(&self) -> (u16, String) {
+        (self.status, self.json()["error"].as_str().expect("a kind").to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_value_says_where_it_came_from_and_whose_it_is() {
+    let node = Node::joined().await;
+    let cold = node.get("/g/key").await;
+    assert_eq!((cold.status, cold.body.as_slice()), (200, b"<key>".as_slice()));
+    assert_eq!(cold.header("x-groupcache"), Some("load"));
+    assert_eq!(cold.header("content-length"), Some("5"));
+    assert_eq!(cold.header("content-type"), Some("application/octet-stream"));
+    assert_eq!(cold.header("x-groupcache-owner"), Some(node.server.addr().as_str()));
+    let warm = node.get("/g/key").await;
+    assert_eq!((warm.header("x-groupcache"), warm.body.as_slice()), (Some("hit"), b"<key>".as_slice()));
+}
+
+#[tokio::test]
+async fn values_of_every_size_are_whole_and_head_sends_none_of_them() {
+    let node = Node::joined().await;
+    let empty = node.get("/g/empty").await;
+    assert_eq!((empty.status, empty.header("content-length"), empty.body.len()), (200, Some("0"), 0));
+    assert!(node.get("/g/large").await.body == pattern(15 << 20));
+    let head = node.ask("HEAD", "/g/large").await;
+    assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, Some("15728640"), 0));
+    assert_eq!(head.header("x-groupcache"), Some("hit"));
+}
+
+#[tokio::test]
+async fn the_key_is_the_raw_rest_of_the_path_decoded_once() {
+    let node = Node::joined().await;
+    for (target, key) in [
+        ("/g/../../etc/passwd", "../../etc/passwd"),
+        ("/g/%2e%2e/x", "../x"),
+        ("/g/a%252fb", "a%2fb"),
+        ("/g/a//b/", "a//b/"),
+        ("/g/a%20b%3Fc", "a b?c"),
+        ("/g/%D1%84", "ф"),
+    ] {
+        let answer = node.get(target).await;
+        assert_eq!(answer.status, 200, "{target}");
+        assert_eq!(String::from_utf8(answer.body).unwrap(), format!("<{key}>"), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_has_the_status_of_its_kind_and_one_line_that_says_why() {
+    let node = Node::joined().await;
+    for (target, status, kind, why) in [
+        ("/g/missing", 404, "not_found", "not found"),
+        ("/nope/key", 404, "no_such_group", "`nope`"),
+        ("/g/odd", 400, "invalid_key", "odd keys are not kept"),
+        ("/g/", 400, "invalid_key", "empty"),
+        ("/g", 400, "invalid_key", "empty"),
+        ("/g/%ff", 400, "invalid_key", "UTF-8"),
+        ("/g/key?x=1", 400, "invalid_key", "%3F"),
+        ("/g/broken", 502, "origin_failed", "disk on fire"),
+        ("/g/huge", 502, "value_too_large", "1000"),
+        ("/g/never", 504, "deadline", ""),
+        ("/", 404, "no_such_path", "/GROUP/KEY"),
+        ("/-/nothing", 404, "no_such_path", "/-/healthz"),
+    ] {
+        let answer = node.get(target).await;
+        assert_eq!(answer.error(), (status, kind.to_owned()), "{target}");
+        let message = answer.json()["message"].as_str().expect("a message").to_owned();
+        assert!(message.contains(why), "{target}: {message}");
+    }
+    assert!(node.get("/g/missing").await.header("x-groupcache-owner").is_some(), "also on errors");
+    for (method, target, allow) in [
+        ("POST", "/g/key", "get, head, delete"),
+        ("PUT", "/nope/key", "get, head, delete"),
+        ("DELETE", "/-/stats", "get, head"),
+    ] {
+        let answer = node.ask(method, target).await;
+        assert_eq!(answer.error(), (405, "method_not_allowed".to_owned()), "{method} {target}");
+        assert_eq!(answer.header("allow"), Some(allow));
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_key_is_loaded_again() {
+    let node = Node::joined().await;
+    node.get("/g/key").await;
+    let deleted = node.ask("DELETE", "/g/key").await;
+    assert_eq!(deleted.status, 200);
+    assert_eq!(deleted.json(), serde_json::json!({ "removed": true, "unacknowledged": [] }));
+    assert_eq!(node.get("/g/key").await.header("x-groupcache"), Some("load"));
+}
+
+#[tokio::test]
+async fn a_node_is_ready_from_when_it_has_joined_until_it_stops_and_healthy_throughout() {
+    let node = Node::new(Limits::default()).await;
+    assert_eq!(node.get("/-/readyz").await.error(), (503, "joining".to_owned()));
+    assert_eq!(node.get("/-/healthz").await.status, 200);
+    node.server.start().await.expect("starts");
+    assert_eq!(node.get("/-/readyz").await.status, 200);
+    node.front.say_stopping();
+    assert_eq!(node.get("/-/readyz").await.error(), (503, "stopping".to_owned()));
+    assert_eq!(node.get("/-/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_nodes_pages_are_json() {
+    let node = Node::joined().await;
+    node.get("/g/key").await;
+    let stats = node.get("/-/stats").await.json();
+    assert_eq!((&stats["gets"], &stats["loads"]), (&1.into(), &1.into()), "{stats}");
+    let ring = node.get("/-/ring").await.json();
+    assert_eq!(ring["placement"], "slots/1");
+    assert_eq!(ring["members"][0]["name"], node.server.addr(), "{ring}");
+    assert_eq!(ring["members"][0]["me"], true, "{ring}");
+}
+
+#[tokio::test]
+async fn oversize_heads_are_refused_with_a_status() {
+    let node = Node::joined().await;
+    assert_eq!(node.get(&format!("/g/{}", "k".repeat(70_000))).await.status, 414);
+    let mut stream = node.connect().await;
+    let head = format!("GET /g/key HTTP/1.1\r\nhost: h\r\nx: {}\r\n\r\n", "x".repeat(200_000));
+    // It may be refused before all of it is sent.
+    drop(stream.write_all(head.as_bytes()).await);
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await.expect("a status");
+    assert_eq!(&start, b"HTTP/1.1 431");
+}
+
+#[tokio::test]
+async fn clients_that_send_no_request_are_let_go() {
+    let limits = Limits { head: Duration::from_millis(200), ..Limits::default() };
+    let node = Node::new(limits).await;
+    let idle_after_one = "GET /-/healthz HTTP/1.1\r\nhost: h\r\n\r\n";
+    for sent in ["", "GET /g/key HT", idle_after_one] {
+        let mut stream = node.connect().await;
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+        closed.expect("the connection is closed").ok();
+    }
+}
+
+#[tokio::test]
+async fn clients_that_do_not_take_their_value_are_let_go() {
+    let limits = Limits { stall: Duration::from_millis(300), ..Limits::default() };
+    let node = Node::new(limits).await;
+    node.server.start().await.expect("starts");
+    let mut stream = node.connect().await;
+    stream.write_all(b"GET /g/large HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+    // Long enough for the buffers of both ends to fill, and then for the limit to pass.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut got = Vec::new();
+    drop(tokio::time::timeout(PATIENCE, stream.read_to_end(&mut got)).await.expect("closed"));
+    assert!(got.len() < 15 << 20, "{} bytes were held for a client that took none", got.len());
+}
+
+#[tokio::test]
+async fn stopping_lets_what_is_in_progress_finish_and_takes_nothing_new() {
+    let node = Node::joined().await;
+    let mut late = node.connect().await;
+    late.write_all(b"GET /g/late HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while node.get("/-/stats").await.json()["loads"] != 1 {
+        assert!(Instant::now() < deadline, "the load starts");
+    }
+    let (addr, task) = (node.addr, node.task);
+    drop(node.end);
+    let answer = Answer::read(late).await;
+    assert_eq!((answer.status, answer.body.as_slice()), (200, b"late".as_slice()));
+    tokio::time::timeout(PATIENCE, task).await.expect("ends").expect("in order");
+    assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn more_connections_than_the_limit_wait_their_turn() {
+    let node = Node::new(Limits { connections: 1, ..Limits::default() }).await;
+    let first = node.connect().await;
+    let second = tokio::spawn(async move {
+        let answer = node.get("/-/healthz").await.status;
+        (node, answer)
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!second.is_finished(), "there is one connection too many");
+    drop(first);
+    assert_eq!(second.await.expect("answered").1, 200);
+}

@@ -1,0 +1,74 @@
+//! From the command line to a server with its groups.
+
+#[cfg(feature = "etcd")]
+use std::sync::Arc;
+
+use groupcache_tokio::Server;
+
+use crate::cli::ServeArgs;
+use crate::origin::{Limits, Origins};
+use crate::report::{Exit, chain};
+
+/// Builds a server, not yet started, and its groups.
+///
+/// # Errors
+/// What the command line asks for does not fit together, or a source cannot be opened.
+pub(crate) async fn build(args: &ServeArgs) -> Result<Server, Exit> {
+    let max_value = usize::try_from(args.max_value.as_u64()).map_err(|_| {
+        Exit::usage(format!("--max-value {} is more than this machine can hold", args.max_value))
+    })?;
+    let server = server(args, max_value).await?;
+    let mut origins = Origins::new(Limits { max_value, stall: args.origin_stall });
+    for group in &args.groups {
+        let refused = |why: String| Exit::start(format!("group `{}`: {why}", group.name));
+        if server.group(&group.name).is_some() {
+            return Err(Exit::usage(format!("group `{}` is given twice", group.name)));
+        }
+        let origin = origins.open(&group.source).map_err(refused)?;
+        let mut builder = server.group_builder(&group.name).negative_ttl(args.negative_ttl).retriever(origin);
+        if let Some(ttl) = args.ttl {
+            builder = builder.ttl(ttl);
+        }
+        builder.build().map_err(|error| refused(chain(&error)))?;
+        tracing::info!(group = group.name, source = %group.source, "serving");
+    }
+    Ok(server)
+}
+
+#[allow(clippy::unused_async)] // Only etcd has something to wait for.
+async fn server(args: &ServeArgs, max_value: usize) -> Result<Server, Exit> {
+    let mut builder = Server::builder()
+        .addr(&args.addr)
+        .placement(args.placement)
+        .weight(args.weight)
+        .budget(args.budget.as_u64())
+        .max_value(max_value)
+        .load_timeout(args.load_timeout)
+        .hot_ttl(args.hot_ttl)
+        .drain(args.drain);
+    if !args.peers.is_empty() {
+        builder = builder.peers(&args.peers);
+    }
+    if !args.etcd.is_empty() {
+        #[cfg(feature = "etcd")]
+        {
+            builder = builder.registry(Arc::new(etcd(args).await?));
+        }
+        #[cfg(not(feature = "etcd"))]
+        return Err(Exit::usage(
+            "this binary was built without etcd: rebuild with `--features etcd`, which needs protoc \
+             (Debian: apt-get install protobuf-compiler)",
+        ));
+    }
+    builder.build().map_err(|error| Exit::usage(chain(&error)))
+}
+
+#[cfg(feature = "etcd")]
+async fn etcd(args: &ServeArgs) -> Result<groupcache_tokio::EtcdRegistry, Exit> {
+    let mut config = groupcache_tokio::EtcdConfig::new(&args.etcd);
+    config.request_timeout = args.registry_timeout;
+    config.connect_timeout = config.connect_timeout.min(args.registry_timeout);
+    groupcache_tokio::EtcdRegistry::new(Arc::new(groupcache_tokio::Tokio), config)
+        .await
+        .map_err(|error| Exit::usage(format!("--etcd: {}", chain(&error))))
+}
