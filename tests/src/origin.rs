@@ -197,7 +197,7 @@ impl Shared {
 
     /// Answers, and says whether the connection can go on.
     fn answer(&self, stream: &mut TcpStream, behaviour: Behaviour) -> io::Result<bool> {
-        let half = vec![b'x'; 50_000];
+        let half = vec![b'x'; 20_000];
         match behaviour {
             Behaviour::Value(body) => whole(stream, "200 OK", &body).map(|()| true),
             Behaviour::Count => Ok(false), // `note` has turned it into a value.

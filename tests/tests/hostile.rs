@@ -73,7 +73,6 @@ fn no_key_leads_out_of_the_directory() {
         "up/served/../secret.txt",
         "root/etc/passwd",
         "sub/winding",
-        "loop",
         "%00",
         "ok.txt%00",
         "..%00/secret.txt",
@@ -130,8 +129,10 @@ fn what_is_not_a_regular_file_is_not_waited_for() {
     let (_outer, inner) = served();
     let node = Node::start(&NodeOptions::new().directory(&inner));
     let started = Instant::now();
-    let pipe = node.get("files", "pipe");
-    assert!([400, 404, 502].contains(&pipe.status), "{} {}", pipe.status, pipe.text());
+    for key in ["pipe", "sub", "loop"] {
+        let answer = node.get("files", key);
+        assert!([400, 404, 502].contains(&answer.status), "{key}: {} {}", answer.status, answer.text());
+    }
     assert!(started.elapsed() < Duration::from_secs(5), "a pipe has no writer: {:?}", started.elapsed());
 }
 
