@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -119,7 +119,8 @@ pub fn request(address: SocketAddr, method: &str, target: &str) -> io::Result<Re
     Client::new(address).request(method, target)
 }
 
-/// Sends `bytes` and nothing more, then reads what comes back until the other side closes or `limit` has passed.
+/// Sends `bytes` and nothing more, then reads what comes back until the other side closes or `limit` has passed. This side stays open: servers may
+/// take an end of the requests for a client that has left.
 ///
 /// # Errors
 /// What connecting says. A connection that is reset is an answer too, and no error.
@@ -127,7 +128,6 @@ pub fn raw(address: SocketAddr, bytes: &[u8], limit: Duration) -> io::Result<Vec
     let mut stream = Bounded::connect(address, limit)?;
     let mut answer = Vec::new();
     let sent = stream.write_all(bytes);
-    let _ = stream.stream.shutdown(Shutdown::Write); // It may be closed already.
     if sent.is_ok() {
         let _ = stream.take(MAX_BODY).read_to_end(&mut answer); // Whatever came before the end counts.
     }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use groupcache_tests::http::{self, raw};
-use groupcache_tests::{Behaviour, Fleet, Membership, Node, NodeOptions, Origin, value_of};
+use groupcache_tests::{Behaviour, Fleet, Membership, Node, NodeOptions, Origin, poll_until, value_of};
 use tempfile::TempDir;
 
 const SECRET: &str = "the secret outside";
@@ -196,12 +196,20 @@ fn an_origin_that_misbehaves_is_the_same_typed_error_through_a_peer() {
             }
         }
         origin.behave(name, Behaviour::Value(value_of(name)));
+        if kind == "deadline" {
+            // Who gave up first may find the other still at it, for as long as their clocks' margin.
+            let healed = || match fleet[0].get("web", name).status {
+                200 => Ok(()),
+                status => Err(status.to_string()),
+            };
+            poll_until("the silent load is given up", Duration::from_secs(3), healed);
+        }
         let before = origin.requests(name);
         for node in fleet.iter() {
             assert_eq!(node.get("web", name).expect(200).body, value_of(name), "{name}");
         }
         let again = origin.requests(name) - before;
-        assert!(again == 1 || (kind == "deadline" && again == 2), "{name}: {again} loads");
+        assert!(again == 1 || (kind == "deadline" && again == 0), "{name}: {again} loads");
     }
 }
 
@@ -276,7 +284,7 @@ fn garbage_on_either_port_hurts_nobody() {
     for attack in &attacks {
         for address in [node.http(), peers] {
             // Some end with an answer, some with a reset, some when our patience ends. What matters is the node.
-            let _ = raw(address, attack, Duration::from_millis(300));
+            let _ = raw(address, attack, Duration::from_millis(150));
         }
     }
     // Connections that say nothing, or half of something, do not keep others out.
