@@ -49,11 +49,14 @@ pub fn python() -> PathBuf {
     path
 }
 
-/// The root of the repository.
-#[must_use]
+/// The root of the repository: where cargo runs this test, else where it was built.
 pub fn repository() -> &'static Path {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap_or(manifest)
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let manifest = env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        manifest.parent().expect("the tests lie in a directory of the repository").to_owned()
+    })
 }
 
 fn named(variable: &str) -> Option<PathBuf> {
@@ -78,7 +81,7 @@ fn build(target: &[&str], name: &str) -> PathBuf {
         .expect("cargo can be run");
     assert!(
         output.status.success(),
-        "`cargo build {}` failed. The etcd support needs protoc: `apt-get install protobuf-compiler`, or run ./tests/run",
+        "`cargo build {}` failed, as said above. (etcd support needs protoc, which ./tests/run installs.)",
         target.join(" ")
     );
     let artifacts = String::from_utf8_lossy(&output.stdout);
