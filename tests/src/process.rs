@@ -80,10 +80,15 @@ impl Process {
             }
             seen.push(line);
         }
-        let state = match self.child.try_wait() {
-            Ok(Some(status)) => format!("it ended with {status}"),
-            _ => format!("it runs, but {limit:?} have passed"),
-        };
+        // The end of its stdout is seen a moment before its own end.
+        let grace = Instant::now() + Duration::from_millis(500);
+        while self.exit_status().is_none() && Instant::now() < grace {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let state = self.exit_status().map_or_else(
+            || format!("it runs, but {limit:?} have passed or it has closed its stdout"),
+            |status| format!("it ended with {status}"),
+        );
         panic!("{} did not say where it listens: {state}; its stdout: {seen:?}\n{}", self.name, self.log());
     }
 
