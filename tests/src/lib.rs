@@ -1,1 +1,29 @@
-//! What the tests of groupcache share.
+//! What the tests of groupcache share: real processes on loopback, an origin that misbehaves on request, and a client that believes nothing.
+//!
+//! The tests in `tests/tests` drive the real `groupcache` binary over sockets. This library starts it and what it talks to ([`Node`], [`Fleet`],
+//! [`Etcd`], [`Origin`]), asks it ([`http`], [`Load`]) and waits for it ([`poll_until`]). A harness has nobody to return an error to: everything
+//! here panics with a sentence when a test cannot go on, and every wait has a deadline.
+
+#![forbid(unsafe_code)]
+
+mod etcd;
+mod fleet;
+pub mod fuzz;
+pub mod http;
+mod load;
+mod node;
+mod origin;
+mod ports;
+mod process;
+mod program;
+mod wait;
+
+pub use etcd::{Etcd, PREFIX, record};
+pub use fleet::{Fleet, Membership};
+pub use load::{Load, Sample, percentile};
+pub use node::{Member, Node, NodeOptions, Ring};
+pub use origin::{Behaviour, Origin, value_of};
+pub use ports::reserve;
+pub use process::{Process, Signal};
+pub use program::{async_std_node, groupcache, python, repository};
+pub use wait::{ensure, poll_until};

@@ -1,0 +1,182 @@
+//! Three nodes on one ring: one load for the whole fleet, and one answer to the question whose a key is.
+
+use std::collections::HashSet;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use groupcache_tests::http::Client;
+use groupcache_tests::{Fleet, Membership, NodeOptions, Origin, value_of};
+
+fn fleet(membership: Membership, origin: &Origin) -> Fleet {
+    Fleet::start(3, membership, &NodeOptions::new().group("web", &origin.url()))
+}
+
+#[test]
+fn peers_load_a_cold_key_once_for_300_simultaneous_requests() {
+    a_cold_key_is_loaded_once(Membership::Peers);
+}
+
+#[test]
+fn etcd_members_load_a_cold_key_once_for_300_simultaneous_requests() {
+    a_cold_key_is_loaded_once(Membership::Etcd);
+}
+
+#[test]
+fn peers_load_1000_keys_1000_times_asked_for_at_all_nodes() {
+    distinct_keys_are_loaded_once_each(Membership::Peers);
+}
+
+#[test]
+fn etcd_members_load_1000_keys_1000_times_asked_for_at_all_nodes() {
+    distinct_keys_are_loaded_once_each(Membership::Etcd);
+}
+
+#[test]
+fn peers_agree_on_owners_and_say_where_values_come_from() {
+    nodes_agree_on_owners(Membership::Peers);
+}
+
+#[test]
+fn etcd_members_agree_on_owners_and_say_where_values_come_from() {
+    nodes_agree_on_owners(Membership::Etcd);
+}
+
+#[test]
+fn a_key_removed_at_any_node_is_loaded_again_at_every_node() {
+    let origin = Origin::start();
+    let fleet = fleet(Membership::Peers, &origin);
+    for remover in 0..3 {
+        let key = format!("removed at {remover}");
+        origin.behave(key.clone(), groupcache_tests::Behaviour::Count);
+        let all =
+            || -> Vec<String> { fleet.iter().map(|node| node.get("web", &key).expect(200).text()).collect() };
+        assert_eq!(all(), ["1"; 3], "{key}");
+        let removed = fleet[remover].request("DELETE", &groupcache_tests::http::path("web", &key));
+        assert!((200..300).contains(&removed.status), "{} {}", removed.status, removed.text());
+        assert_eq!(all(), ["2"; 3], "{key}");
+        assert_eq!(origin.requests(&key), 2);
+    }
+}
+
+#[test]
+fn a_missing_key_is_404_at_every_node_and_the_origin_is_asked_once() {
+    let origin = Origin::start();
+    let fleet = fleet(Membership::Peers, &origin);
+    for index in 0..10 {
+        let key = format!("missing {index}");
+        origin.behave(key.clone(), groupcache_tests::Behaviour::Status(404));
+        for node in fleet.iter() {
+            let _ = node.get("web", &key).expect_error(404, "not_found");
+        }
+        assert_eq!(origin.requests(&key), 1, "the owner's word is cached: {key}");
+    }
+}
+
+#[test]
+fn a_group_that_only_one_node_has_is_refused_by_the_others_by_name() {
+    let origin = Origin::start();
+    let fleet = fleet(Membership::Peers, &origin);
+    for node in fleet.iter() {
+        let _ = node.get("elsewhere", "k").expect_error(404, "no_such_group");
+    }
+}
+
+fn a_cold_key_is_loaded_once(membership: Membership) {
+    const PER_NODE: usize = 100;
+    let origin = Origin::start();
+    origin.set_delay(Duration::from_millis(500));
+    let fleet = fleet(membership, &origin);
+    let barrier = Barrier::new(3 * PER_NODE);
+    let answers: Vec<_> = thread::scope(|scope| {
+        let ask = |node: usize| {
+            let mut client = Client::new(fleet[node].http());
+            client.connect().expect("a connection");
+            barrier.wait();
+            client.get("web", "cold").expect("an answer")
+        };
+        let clients: Vec<_> = (0..3 * PER_NODE).map(|index| scope.spawn(move || ask(index % 3))).collect();
+        clients.into_iter().map(|client| client.join().expect("a client does not panic")).collect()
+    });
+    let owners: HashSet<&str> = answers.iter().map(|answer| answer.owner()).collect();
+    assert_eq!(owners.len(), 1, "{owners:?}");
+    for answer in &answers {
+        assert_eq!((answer.status, &answer.body), (200, &value_of("cold")));
+        assert!(answer.took < Duration::from_secs(5), "one load takes half a second: {:?}", answer.took);
+    }
+    assert_eq!(origin.requests("cold"), 1, "300 requests, one load");
+    assert_eq!(fleet.iter().map(|node| node.stat("loads")).sum::<u64>(), 1);
+}
+
+fn distinct_keys_are_loaded_once_each(membership: Membership) {
+    const KEYS: usize = 1000;
+    const CLIENTS: usize = 4;
+    let origin = Origin::start();
+    let fleet = fleet(membership, &origin);
+    let key = |index: usize| format!("key {index}/of {KEYS}");
+    let started = Instant::now();
+    thread::scope(|scope| {
+        for (turn, node) in fleet.iter().enumerate() {
+            for client in 0..CLIENTS {
+                scope.spawn(move || {
+                    let mut connection = Client::new(node.http());
+                    // Each node goes through the keys in an order of its own, all at the same time: some keys meet, some do not.
+                    for step in (client..KEYS).step_by(CLIENTS) {
+                        let index = (step * [1, 3, 7][turn] + turn * 100) % KEYS;
+                        let answer = connection.get("web", &key(index)).expect("an answer").expect(200);
+                        assert_eq!(answer.body, value_of(&key(index)), "key {index}");
+                    }
+                });
+            }
+        }
+    });
+    eprintln!("{} requests took {:?}", 3 * KEYS, started.elapsed());
+    let counts = origin.counts();
+    assert_eq!(counts.len(), KEYS);
+    let more: Vec<_> = counts.iter().filter(|(_, count)| **count != 1).collect();
+    assert!(more.is_empty(), "loaded more than once: {more:?}");
+    assert_eq!(origin.strays(), [""; 0]);
+    // Asked once more at every node, nothing reaches the origin, and nobody loads.
+    for index in (0..KEYS).step_by(10) {
+        for node in fleet.iter() {
+            let answer = node.get("web", &key(index)).expect(200);
+            assert!(["hit", "hot"].contains(&answer.level()), "{} at {}", answer.level(), node.addr());
+        }
+    }
+    assert_eq!(origin.counts().values().sum::<usize>(), KEYS);
+    for node in fleet.iter() {
+        assert!((100..700).contains(&node.stat("loads")), "each node has its share: {}", node.stat("loads"));
+    }
+}
+
+fn nodes_agree_on_owners(membership: Membership) {
+    let origin = Origin::start();
+    let fleet = fleet(membership, &origin);
+    let shares: f64 = fleet[0].ring().members.iter().map(|member| member.share).sum();
+    assert!((shares - 1.0).abs() < 0.001, "shares add up to one: {shares}");
+    let mut owners = HashSet::new();
+    for index in 0..60 {
+        let key = format!("key {index}");
+        // In turn, so that the first to be asked is the owner one time and another node two times.
+        let order = [index % 3, (index + 1) % 3, (index + 2) % 3];
+        let first = order.map(|node| fleet[node].get("web", &key).expect(200));
+        let owner = fleet.index_of(first[0].owner());
+        owners.insert(owner);
+        for (node, answer) in order.iter().zip(&first) {
+            assert_eq!((answer.owner(), &answer.body), (fleet[owner].addr(), &value_of(&key)), "{key}");
+            let expected = match (*node == owner, *node == order[0]) {
+                (true, true) => "load",
+                (true, false) => "hit",
+                (false, _) => "peer",
+            };
+            assert_eq!(answer.level(), expected, "{key}: node {node} of {order:?}, owner {owner}");
+        }
+        for node in order {
+            let again = fleet[node].get("web", &key).expect(200);
+            assert_eq!(again.level(), if node == owner { "hit" } else { "hot" }, "{key} again at {node}");
+            assert_eq!((again.owner(), &again.body), (fleet[owner].addr(), &value_of(&key)));
+        }
+        assert_eq!(origin.requests(&key), 1, "{key}");
+    }
+    assert_eq!(owners.len(), 3, "every node owns something");
+}

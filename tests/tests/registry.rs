@@ -1,0 +1,192 @@
+//! What etcd sees of a node, and what a node makes of what it sees in etcd.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use groupcache_tests::{
+    Etcd, Fleet, Membership, Node, NodeOptions, Origin, PREFIX, Signal, ensure, poll_until, record,
+};
+
+/// The time to live of a member's lease.
+const LEASE: Duration = Duration::from_secs(5);
+/// A registration, or a change that a watch brings.
+const SOON: Duration = Duration::from_secs(5);
+
+fn joining(etcd: &Etcd, origin: &Origin) -> NodeOptions {
+    NodeOptions::new().fixed().group("web", &origin.url()).args(["--etcd".to_owned(), etcd.url()])
+}
+
+fn wait_records(etcd: &Etcd, expected: &[(String, String)], limit: Duration) {
+    poll_until("etcd holds the expected records", limit, || {
+        let records = etcd.records();
+        ensure(records == expected, || format!("it holds {records:?}"))
+    });
+}
+
+#[test]
+fn a_member_has_exactly_its_record_under_a_lease_and_sigterm_takes_it_away_at_once() {
+    let (etcd, origin) = (Etcd::start(), Origin::start());
+    let mut node = Node::start(&joining(&etcd, &origin));
+    wait_records(&etcd, &[record(node.addr())], SOON);
+    let (key, value) = record(node.addr());
+    assert_eq!(etcd.ctl(&["get", PREFIX, "--prefix"]), format!("{key}\n{value}\n"), "byte for byte");
+    let json: serde_json::Value =
+        serde_json::from_str(&etcd.ctl(&["get", &key, "-w", "json"])).expect("etcdctl speaks JSON");
+    assert!(json["kvs"][0]["lease"].as_i64().is_some_and(|lease| lease != 0), "under a lease: {json}");
+
+    // It stays for longer than the lease lives unless somebody keeps it alive.
+    thread::sleep(LEASE + Duration::from_secs(2));
+    assert_eq!(etcd.records(), [(key, value)]);
+
+    let asked = Instant::now();
+    node.signal(Signal::Terminate);
+    wait_records(&etcd, &[], Duration::from_secs(2));
+    assert!(asked.elapsed() < Duration::from_secs(2), "at once, not with the lease: {:?}", asked.elapsed());
+    assert_eq!(node.wait_exit().code(), Some(0));
+    assert_eq!(
+        etcd.ctl(&["lease", "list"]).lines().next(),
+        Some("found 0 leases"),
+        "the lease is revoked too"
+    );
+}
+
+#[test]
+fn the_record_goes_first_and_the_request_in_progress_is_answered() {
+    let (etcd, origin) = (Etcd::start(), Origin::start());
+    let mut node = Node::start(&joining(&etcd, &origin));
+    wait_records(&etcd, &[record(node.addr())], SOON);
+    origin.set_delay(Duration::from_millis(2500));
+    let http = node.http();
+    let slow = thread::spawn(move || groupcache_tests::http::request(http, "GET", "/web/slow"));
+    poll_until("the origin was asked", SOON, || {
+        ensure(origin.requests("slow") == 1, || "not yet".to_owned())
+    });
+    node.signal(Signal::Terminate);
+    wait_records(&etcd, &[], Duration::from_secs(2));
+    assert!(node.is_running(), "it drains after it has deregistered");
+    let answer = slow.join().expect("no panic").expect("an answer").expect(200);
+    assert_eq!(answer.body, groupcache_tests::value_of("slow"));
+    assert_eq!(node.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_killed_member_leaves_the_ring_with_its_lease() {
+    let origin = Origin::start();
+    let mut fleet = Fleet::start(3, Membership::Etcd, &NodeOptions::new().group("web", &origin.url()));
+    fleet[2].kill();
+    let (first, second) = (fleet[0].addr().to_owned(), fleet[1].addr().to_owned());
+    for node in &fleet[..2] {
+        node.wait_ring(&[&first, &second], 3 * LEASE);
+    }
+    let mut left = [record(&first), record(&second)];
+    left.sort();
+    assert_eq!(fleet.etcd().records(), left);
+}
+
+#[test]
+fn members_come_and_go_while_others_stay() {
+    let (etcd, origin) = (Etcd::start(), Origin::start());
+    let first = Node::start(&joining(&etcd, &origin));
+    first.wait_ring(&[first.addr()], SOON);
+    let mut second = Node::start(&joining(&etcd, &origin));
+    for node in [&first, &second] {
+        node.wait_ring(&[first.addr(), second.addr()], SOON);
+    }
+    second.signal(Signal::Terminate);
+    first.wait_ring(&[first.addr()], Duration::from_secs(2));
+    assert_eq!(second.wait_exit().code(), Some(0));
+    second.restart();
+    for node in [&first, &second] {
+        node.wait_ring(&[first.addr(), second.addr()], SOON);
+    }
+}
+
+#[test]
+fn records_of_others_are_understood_and_what_is_no_record_is_skipped() {
+    let (etcd, origin) = (Etcd::start(), Origin::start());
+    let node = Node::start(&joining(&etcd, &origin));
+    node.wait_ring(&[node.addr()], SOON);
+    // Nobody listens at these addresses: they are members all the same, until they are gone.
+    let go = "127.0.0.1:800";
+    let longer = "127.0.0.1:8000";
+    etcd.ctl(&["put", "groupcachex/127.0.0.1:9", &record("127.0.0.1:9").1]);
+    etcd.ctl(&["put", "groupcache/garbage", "{not json"]);
+    etcd.ctl(&["put", "groupcache/empty", ""]);
+    for addr in [go, longer] {
+        let (key, value) = record(addr);
+        etcd.ctl(&["put", &key, &value]);
+    }
+    node.wait_ring(&[node.addr(), go, longer], SOON);
+    etcd.ctl(&["del", &record(go).0]);
+    node.wait_ring(&[node.addr(), longer], SOON);
+    etcd.ctl(&["del", &record(longer).0]);
+    node.wait_ring(&[node.addr()], SOON);
+    // A node that starts now lists the same.
+    let late = Node::start(&joining(&etcd, &origin));
+    late.wait_ring(&[node.addr(), late.addr()], SOON);
+}
+
+#[test]
+fn a_member_whose_lease_was_revoked_registers_again() {
+    let origin = Origin::start();
+    let mut fleet = Fleet::start(2, Membership::Etcd, &NodeOptions::new().group("web", &origin.url()));
+    let mut expected = [record(fleet[0].addr()), record(fleet[1].addr())];
+    expected.sort();
+    let leases = fleet.etcd().ctl(&["lease", "list"]);
+    for lease in leases.lines().skip(1) {
+        fleet.etcd().ctl(&["lease", "revoke", lease.trim()]);
+    }
+    wait_records(fleet.etcd(), &expected, 3 * LEASE);
+    fleet.wait_whole();
+}
+
+#[test]
+fn an_etcd_that_lost_its_data_empties_no_ring_and_gets_the_records_back() {
+    let origin = Origin::start();
+    let mut fleet = Fleet::start(2, Membership::Etcd, &NodeOptions::new().group("web", &origin.url()));
+    let names = [fleet[0].addr().to_owned(), fleet[1].addr().to_owned()];
+    let mut expected = [record(&names[0]), record(&names[1])];
+    expected.sort();
+    fleet.etcd().lose_everything();
+    fleet.etcd().restart();
+    poll_until("the records are back", 6 * LEASE, || {
+        for (node, own) in fleet.iter().zip(&names) {
+            let ring = node.ring();
+            assert!(ring.names().contains(&own.as_str()), "a node is always on its own ring: {ring:?}");
+        }
+        let records = fleet.etcd.as_ref().map(Etcd::records).unwrap_or_default();
+        ensure(records == expected, || format!("etcd holds {records:?}"))
+    });
+    fleet.wait_whole();
+}
+
+#[test]
+fn a_node_started_while_etcd_is_down_serves_and_joins_once_it_is_up() {
+    let (mut etcd, origin) = (Etcd::reserved(), Origin::start());
+    let node = Node::spawn(&joining(&etcd, &origin));
+    let alive = node.request("GET", "/-/healthz");
+    assert_eq!(alive.status, 200, "alive, whatever etcd does");
+    let answer = node.get("web", "alone").expect(200);
+    assert_eq!((answer.level(), answer.owner()), ("load", node.addr()));
+    etcd.restart();
+    wait_records(&etcd, &[record(node.addr())], 3 * LEASE);
+    node.wait_ready();
+    let second = Node::start(&joining(&etcd, &origin));
+    for member in [&node, &second] {
+        member.wait_ring(&[node.addr(), second.addr()], SOON);
+    }
+}
+
+#[test]
+fn static_peers_need_no_registry() {
+    // Nothing of etcd is started here, and the peer that is named does not exist: the node serves all the same.
+    let origin = Origin::start();
+    let absent = format!("127.0.0.1:{}", groupcache_tests::reserve());
+    let options = NodeOptions::new().fixed().group("web", &origin.url());
+    let node = Node::start(&options.args(["--peers", absent.as_str()]));
+    node.wait_ring(&[node.addr(), &absent], SOON);
+    for index in 0..20 {
+        let key = format!("key {index}");
+        assert_eq!(node.get("web", &key).expect(200).body, groupcache_tests::value_of(&key));
+    }
+}
