@@ -237,10 +237,9 @@ impl View {
             List::InFlight { call, .. } if call.deadline <= turn.now => self.fail_list(turn),
             List::Off | List::At(_) | List::InFlight { .. } => {}
         }
-        if let Watch::At(at) = self.watch
-            && at <= turn.now
-        {
-            self.open_watch(turn);
+        match self.watch {
+            Watch::At(at) if at <= turn.now => self.open_watch(turn),
+            Watch::Off | Watch::At(_) | Watch::Open { .. } => {}
         }
     }
 
