@@ -9,11 +9,11 @@ use crate::error::ConfigError;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnAbandoned {
-    /// Stop it: nobody pays for work that nobody wants. The default.
+    /// Let it finish, until the deadline of its most patient waiter, and keep the value: who comes back finds it. The default.
     #[default]
-    Abort,
-    /// Let it finish, and keep the value. For origins where starting over costs more than finishing.
     Finish,
+    /// Stop it: nobody pays for work that nobody wants. For origins where a load costs more than its value is worth to the next caller.
+    Abort,
 }
 
 /// The configuration of a [`Shard`](crate::Shard).
@@ -77,7 +77,7 @@ impl Default for ShardConfig {
             deadline_margin: Duration::from_millis(20),
             peer_attempts: 2,
             hot_ttl: Duration::from_secs(30),
-            on_abandoned: OnAbandoned::Abort,
+            on_abandoned: OnAbandoned::Finish,
             work_per_call: DEFAULT_WORK_PER_CALL,
         }
     }

@@ -23,10 +23,10 @@ use crate::time::{Instant, MonotonicClock, Wake};
 /// leaves in one message when the peer has caught up. A batch counts as accepted at its first reply, which a peer sends at once even when it
 /// knows no value yet, so a slow origin behind one key holds up no other.
 ///
-/// **Breaker.** A dead peer costs one dial, not one time-out per call. When the connection is lost the link redials at once and holds fetches for
-/// that long; when that fails it refuses them ([`LinkRefused::Down`], so flights go on to a successor) and redials by itself with jittered
-/// backoff. A peer that accepts connections and then fails batch after batch opens the breaker too. Behind either, the first batch is a probe:
-/// others are refused until the peer has accepted it.
+/// **Breaker.** A dead peer costs one dial, not one time-out per call. When a connection that has lasted is lost the link redials at once and holds
+/// fetches for that long; when that fails it refuses them ([`LinkRefused::Down`], so flights go on to a successor) and redials by itself with
+/// jittered backoff, or as soon as the peer shows itself ([`handle_seen`](Self::handle_seen)). A peer that stays connected and fails batch after
+/// batch opens the breaker too; behind that the first batch is a probe, and others are refused until the peer has accepted it.
 #[derive(Debug)]
 pub struct Link {
     peer: PeerId,
@@ -39,6 +39,7 @@ pub struct Link {
     next_batch: u64,
     backoff: Backoff,
     failures_in_a_row: u32,
+    dialled_at: Instant,
     clock: MonotonicClock,
     stats: LinkStats,
 }
@@ -49,8 +50,8 @@ enum State {
     /// Dialling, for the first time or at once after a loss. Fetches gather.
     Dialling { until: Instant },
     /// Connected and trusted.
-    Up,
-    /// Connected after trouble: one batch goes out as a probe.
+    Up { since: Instant },
+    /// Connected, after batches failed in a row: one goes out as a probe.
     Probing,
     /// The breaker is open.
     Down { until: Instant, connected: bool },
@@ -159,6 +160,7 @@ impl Link {
             in_flight: Vec::new(),
             next_batch: 0,
             failures_in_a_row: 0,
+            dialled_at: now,
             clock: MonotonicClock::new(now),
             stats: LinkStats::default(),
         };
@@ -184,7 +186,7 @@ impl Link {
             State::Probing if !self.in_flight.is_empty() || !self.queue.is_empty() => {
                 return self.refuse_down();
             }
-            State::Dialling { .. } | State::Up | State::Probing => {}
+            State::Dialling { .. } | State::Up { .. } | State::Probing => {}
         }
         let max = self.config.max_queue.get();
         if self.queue.len() >= max as usize {
@@ -287,7 +289,8 @@ impl Link {
         Disposition::Applied
     }
 
-    /// The dial succeeded, and the peer showed how it is to be spoken to. Who cannot tell says [`Protocol::Batched`]: the link finds out.
+    /// The dial succeeded: the peer has answered something, which a process that is stopped or wedged does not, however well it accepts
+    /// connections; and it has shown how it is to be spoken to. Who cannot tell says [`Protocol::Batched`]: the link finds out.
     pub fn handle_connected<W>(
         &mut self,
         now: Instant,
@@ -295,13 +298,13 @@ impl Link {
         out: &mut Effects<W>,
     ) -> Disposition {
         let now = self.clock.observe(now);
-        self.state = match self.state {
-            State::Dialling { .. } => State::Up,
-            State::Redialling { .. } | State::Down { connected: false, .. } => State::Probing,
-            State::Up | State::Probing | State::Down { connected: true, .. } | State::Closed => {
+        match self.state {
+            State::Dialling { .. } | State::Redialling { .. } | State::Down { connected: false, .. } => {}
+            State::Up { .. } | State::Probing | State::Down { connected: true, .. } | State::Closed => {
                 return self.stale();
             }
-        };
+        }
+        self.state = State::Up { since: now };
         self.protocol = protocol;
         self.failures_in_a_row = 0;
         self.send_ready(now, out);
@@ -318,18 +321,32 @@ impl Link {
         let now = self.clock.observe(now);
         match self.state {
             State::Closed | State::Down { connected: false, .. } => return self.stale(),
-            State::Up => {
+            State::Up { since } if now.saturating_since(since) >= self.config.connect_timeout => {
                 self.fail_in_flight(cause.as_ref(), out);
                 let until = self.dial(now, out);
                 self.state = State::Dialling { until };
             }
-            State::Probing
+            // A connection that breaks as soon as it is made is no better than none.
+            State::Up { .. }
+            | State::Probing
             | State::Dialling { .. }
             | State::Redialling { .. }
             | State::Down { connected: true, .. } => {
                 self.go_down(now, false, cause.as_ref(), out);
             }
         }
+        Disposition::Applied
+    }
+
+    /// The peer has shown itself: it dialled this node, say. A link that waits to redial does so now, at most once in `backoff_base`.
+    pub fn handle_seen<W>(&mut self, now: Instant, out: &mut Effects<W>) -> Disposition {
+        let now = self.clock.observe(now);
+        let rested = now.saturating_since(self.dialled_at) >= self.config.backoff_base;
+        if !matches!(self.state, State::Down { connected: false, .. }) || !rested {
+            return Disposition::Stale;
+        }
+        let until = self.dial(now, out);
+        self.state = State::Redialling { until };
         Disposition::Applied
     }
 
@@ -350,7 +367,7 @@ impl Link {
             State::Dialling { .. }
             | State::Redialling { .. }
             | State::Down { .. }
-            | State::Up
+            | State::Up { .. }
             | State::Probing
             | State::Closed => {}
         }
@@ -364,7 +381,7 @@ impl Link {
             State::Dialling { until } | State::Redialling { until } | State::Down { until, .. } => {
                 Wake::At(until)
             }
-            State::Up | State::Probing | State::Closed => Wake::Idle,
+            State::Up { .. } | State::Probing | State::Closed => Wake::Idle,
         };
         let batches = self.in_flight.iter().filter_map(InFlight::deadline).min().map_or(Wake::Idle, Wake::At);
         match state.earlier(batches) {
@@ -401,13 +418,25 @@ impl Link {
     /// Whether fetches are taken now, or would be refused.
     #[must_use]
     pub const fn is_up(&self) -> bool {
-        matches!(self.state, State::Up | State::Probing | State::Dialling { .. })
+        matches!(self.state, State::Up { .. } | State::Probing | State::Dialling { .. })
     }
 
     /// Whether this batch is still wanted. For an executor that is about to send it, and may have missed an abort.
     #[must_use]
     pub fn wants(&self, batch: BatchId) -> bool {
         self.in_flight.iter().any(|in_flight| in_flight.id == batch)
+    }
+
+    /// Whether the very first dial is still under way.
+    #[must_use]
+    pub const fn is_first_dial(&self) -> bool {
+        self.stats.dials == 1 && matches!(self.state, State::Dialling { .. })
+    }
+
+    /// Whether there is a connection, and the breaker is closed.
+    #[must_use]
+    pub const fn is_connected(&self) -> bool {
+        matches!(self.state, State::Up { .. })
     }
 
     /// What was counted.
@@ -418,6 +447,7 @@ impl Link {
 
     fn dial<W>(&mut self, now: Instant, out: &mut Effects<W>) -> Instant {
         self.stats.dials += 1;
+        self.dialled_at = now;
         out.intents.push(Intent::Connect { peer: self.peer, name: Arc::clone(&self.name) });
         now.saturating_add(self.config.connect_timeout)
     }
@@ -433,9 +463,9 @@ impl Link {
     fn note_success(&mut self) {
         self.failures_in_a_row = 0;
         if self.state == State::Probing {
-            self.state = State::Up;
+            self.state = State::Up { since: self.clock.latest() };
         }
-        if self.state == State::Up {
+        if self.is_connected() {
             self.backoff.succeed();
         }
     }
@@ -444,8 +474,7 @@ impl Link {
         self.stats.failed_batches += 1;
         self.failures_in_a_row += 1;
         let is_probe = self.state == State::Probing;
-        if is_probe
-            || (self.state == State::Up && self.failures_in_a_row >= self.config.failure_threshold.get())
+        if is_probe || (self.is_connected() && self.failures_in_a_row >= self.config.failure_threshold.get())
         {
             let cause: Cause = Arc::new(LinkRefused::Down);
             self.go_down(now, true, Some(&cause), out);

@@ -443,6 +443,11 @@ impl<W> Node<W> {
         disposition
     }
 
+    /// See [`Link::handle_seen`].
+    pub fn handle_seen(&mut self, now: Instant, peer: PeerId, out: &mut Effects<W>) -> Disposition {
+        self.on_link(now, peer, out, |link, inner| link.handle_seen(now, inner))
+    }
+
     /// See [`Removals::handle_invalidated`].
     pub fn handle_invalidated(
         &mut self,

@@ -196,7 +196,7 @@ impl<R> ServerBuilder<R> {
         self
     }
 
-    /// What happens to a load when its last caller leaves. Default: it is stopped.
+    /// What happens to a load when its last caller leaves. Default: it finishes, and its value is kept.
     pub const fn on_abandoned(mut self, policy: OnAbandoned) -> Self {
         self.shard.on_abandoned = policy;
         self

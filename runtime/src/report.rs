@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use groupcache_core::{LinkStats, Ring, ShardStats, Usage};
+use groupcache_core::{LinkStats, PeerId, Ring, ShardStats, Usage};
 use serde::Serialize;
 
 use crate::engine::ME;
@@ -82,15 +82,18 @@ pub struct MemberView {
     pub share: f64,
     /// Whether it is this node.
     pub me: bool,
+    /// Whether this node is connected to it.
+    pub up: bool,
 }
 
 impl RingView {
-    pub(crate) fn new(ring: &Ring) -> Self {
+    pub(crate) fn new(ring: &Ring, up: impl Fn(PeerId) -> bool) -> Self {
         let members = ring.members().iter().map(|member| MemberView {
             name: member.name().to_string(),
             weight: member.weight(),
             share: ring.share(member.id()),
             me: member.id() == ME,
+            up: up(member.id()),
         });
         Self {
             placement: ring.placement().name(),

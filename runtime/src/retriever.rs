@@ -12,8 +12,8 @@ use groupcache_core::{Cause, Failure, FailureKind, Value};
 
 /// Loads what the cache does not have. Called at most once at a time for a key on its owner, however many callers wait.
 ///
-/// It runs detached from any caller: one caller's leaving does not stop it. It is dropped at its next await when nobody waits any more or
-/// the deadline has passed. A panic is caught and reaches the waiters as [`ErrorKind::OriginFailed`](crate::ErrorKind::OriginFailed).
+/// It runs detached from any caller: one caller's leaving does not stop it. It is dropped at its next await when the
+/// deadline has passed, and with [`OnAbandoned::Abort`](crate::OnAbandoned::Abort) when nobody waits any more. A panic is caught and reaches the waiters as [`ErrorKind::OriginFailed`](crate::ErrorKind::OriginFailed).
 ///
 /// Every `Fn(String) -> impl Future<Output = Result<V, E>>` is a retriever: `V` is anything that turns into [`Loaded`] (`Vec<u8>`,
 /// `String`, `Bytes`, ...), `E` anything that turns into [`RetrieveError`] (that is, any error).

@@ -374,7 +374,7 @@ impl<R> Server<R> {
     /// The ring as this node sees it.
     #[must_use]
     pub fn ring(&self) -> RingView {
-        RingView::new(&self.inner.engine.ring())
+        RingView::new(&self.inner.engine.ring(), |peer| self.inner.engine.is_up(peer))
     }
 }
 

@@ -85,6 +85,10 @@ impl PeerService for Service {
         }
     }
 
+    fn note_peer(&self, from: &str) {
+        self.engine.note_seen(from);
+    }
+
     fn fingerprint(&self) -> u64 {
         self.engine.ring().fingerprint()
     }

@@ -55,12 +55,18 @@ impl Fleet {
     pub fn wait_whole(&self) {
         let mut names: Vec<&str> = self.nodes.iter().map(Node::addr).collect();
         names.sort_unstable();
-        poll_until("the fleet agrees on a whole ring", Duration::from_secs(20), || {
-            let rings: Vec<_> = self.nodes.iter().map(Node::ring).collect();
-            let whole =
-                rings.iter().all(|ring| ring.names() == names && ring.fingerprint == rings[0].fingerprint);
-            ensure(whole, || format!("{rings:?}"))
-        });
+        poll_until(
+            "the fleet agrees on a whole ring, and everybody is connected",
+            Duration::from_secs(20),
+            || {
+                let rings: Vec<_> = self.nodes.iter().map(Node::ring).collect();
+                let whole = rings
+                    .iter()
+                    .all(|ring| ring.names() == names && ring.fingerprint == rings[0].fingerprint)
+                    && rings.iter().flat_map(|ring| &ring.members).all(|member| member.up);
+                ensure(whole, || format!("{rings:?}"))
+            },
+        );
     }
 
     /// The index of the node with this name.

@@ -91,6 +91,8 @@ pub struct Member {
     pub share: f64,
     /// Whether it is the node that was asked.
     pub me: bool,
+    /// Whether the node that was asked is connected to it.
+    pub up: bool,
 }
 
 /// What `/-/ring` shows.
@@ -118,6 +120,7 @@ impl Ring {
             Some(Member {
                 name: member["name"].as_str()?.to_owned(),
                 share: member["share"].as_f64()?,
+                up: member["up"].as_bool()?,
                 me: member["me"].as_bool()?,
             })
         };

@@ -77,7 +77,7 @@ impl Link {
 
     fn has_room(&self) -> bool {
         match self.state {
-            State::Up => {}
+            State::Up { .. } => {}
             State::Probing if self.in_flight.is_empty() => {}
             State::Probing
             | State::Dialling { .. }

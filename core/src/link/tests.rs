@@ -91,6 +91,12 @@ impl Bench {
         self.link.handle_batch_closed(self.now, batch, end, &mut self.out);
     }
 
+    /// The connection has lasted, and breaks.
+    fn lose_in_time(&mut self) {
+        self.now = self.now.saturating_add(LinkConfig::default().connect_timeout);
+        self.lose();
+    }
+
     fn lose(&mut self) {
         self.link.handle_disconnected(self.now, None, &mut self.out);
     }
@@ -172,7 +178,7 @@ fn a_lost_connection_is_redialled_at_once_and_fetches_wait_for_that() {
     let mut bench = Bench::up(|_| {});
     bench.fetch(1).unwrap();
     bench.sent();
-    bench.lose();
+    bench.lose_in_time();
     assert_eq!(bench.settled(), [(1, false)]);
     assert_eq!(bench.dials(), 1);
     bench.fetch(2).unwrap();
@@ -183,7 +189,7 @@ fn a_lost_connection_is_redialled_at_once_and_fetches_wait_for_that() {
 #[test]
 fn a_dead_peer_costs_one_dial_and_then_refuses_at_once_until_it_is_back() {
     let mut bench = Bench::up(|_| {});
-    bench.lose();
+    bench.lose_in_time();
     bench.fetch(1).unwrap();
     bench.lose();
     assert_eq!(bench.settled(), [(1, false)]);
@@ -202,24 +208,47 @@ fn a_dead_peer_costs_one_dial_and_then_refuses_at_once_until_it_is_back() {
     bench.sleep_to_wake();
     bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
     bench.out.drain_intents();
-    // Half open: one probe, others go elsewhere until it is accepted.
     bench.fetch(3).unwrap();
-    assert_eq!(bench.fetch(4), Err(LinkRefused::Down));
-    let (probe, ..) = bench.sent()[0];
-    bench.accept(probe);
-    bench.fetch(5).unwrap();
-    assert_eq!(bench.sent()[0].1, [5]);
+    bench.fetch(4).unwrap();
+    assert_eq!(bench.sent().len(), 2);
 }
 
 #[test]
-fn a_probe_that_fails_opens_the_breaker_again() {
-    let mut bench = Bench::new(|_| {});
+fn a_peer_that_shows_itself_is_redialled_at_once_but_not_in_a_loop() {
+    let mut bench = Bench::new(|config| config.backoff_base = 50 * MS);
     bench.lose();
-    bench.out.drain_intents();
-    bench.sleep_to_wake();
+    assert_eq!(bench.dials(), 1, "the first dial");
+    let seen = |bench: &mut Bench| bench.link.handle_seen(bench.now, &mut bench.out);
+    assert_eq!(seen(&mut bench), Disposition::Stale, "it was dialled just now");
+    bench.now = bench.now.saturating_add(50 * MS);
+    assert_eq!(seen(&mut bench), Disposition::Applied);
+    assert_eq!(seen(&mut bench), Disposition::Stale);
+    assert_eq!(bench.dials(), 1);
     bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
-    bench.out.drain_intents();
+    assert!(bench.link.is_connected());
+    assert_eq!(seen(&mut bench), Disposition::Stale);
+}
+
+#[test]
+fn connections_that_break_as_soon_as_they_are_made_are_dialled_with_backoff() {
+    let mut bench = Bench::up(|_| {});
+    bench.lose();
+    assert_eq!(bench.dials(), 0);
+    assert_eq!(bench.fetch(1), Err(LinkRefused::Down));
+    bench.sleep_to_wake();
+    assert_eq!(bench.dials(), 1);
+}
+
+#[test]
+fn behind_a_breaker_one_batch_is_a_probe_and_opens_it_again_when_it_fails() {
+    let mut bench = Bench::up(|config| config.failure_threshold = one(1));
+    bench.fetch(0).unwrap();
+    let (failing, ..) = bench.sent()[0];
+    bench.close(failing, BatchEnd::Failed(None));
+    assert_eq!(bench.settled(), [(0, false)]);
+    bench.sleep_to_wake();
     bench.fetch(1).unwrap();
+    assert_eq!(bench.fetch(9), Err(LinkRefused::Down), "one probe at a time");
     let (probe, ..) = bench.sent()[0];
     bench.close(probe, BatchEnd::Failed(None));
     assert_eq!(bench.settled(), [(1, false)]);
@@ -228,6 +257,10 @@ fn a_probe_that_fails_opens_the_breaker_again() {
     bench.sleep_to_wake();
     assert_eq!(bench.dials(), 0);
     bench.fetch(3).unwrap();
+    let (probe, ..) = bench.sent()[0];
+    bench.accept(probe);
+    bench.fetch(4).unwrap();
+    assert_eq!(bench.sent()[0].1, [4]);
 }
 
 #[test]

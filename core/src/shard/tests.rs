@@ -381,8 +381,8 @@ fn a_removed_group_answers_nothing_and_starts_empty_when_it_comes_back() {
 }
 
 #[test]
-fn the_last_caller_that_leaves_stops_the_load() {
-    let mut bench = Bench::alone();
+fn the_last_caller_that_leaves_stops_the_load_where_that_is_the_policy() {
+    let mut bench = Bench::new(1, |config| config.on_abandoned = OnAbandoned::Abort);
     let (one, two) = (bench.wait("k", 1), bench.wait("k", 2));
     let (flight, _) = bench.take_load();
     assert_eq!(bench.shard.cancel(bench.now, one, &mut bench.out), Some(1));
@@ -398,7 +398,7 @@ fn the_last_caller_that_leaves_stops_the_load() {
 
 #[test]
 fn a_load_that_is_let_finish_is_kept_though_nobody_waits() {
-    let mut bench = Bench::new(1, |config| config.on_abandoned = OnAbandoned::Finish);
+    let mut bench = Bench::alone();
     let ticket = bench.wait("k", 1);
     let load = bench.take_load();
     bench.shard.cancel(bench.now, ticket, &mut bench.out);
@@ -717,7 +717,7 @@ fn every_accepted_waiter_is_served_once_or_given_back_whatever_happens() {
             config.max_waiters = small.saturating_add(3);
             config.work_per_call = NonZeroU32::new(2).unwrap();
             if seed % 2 == 0 {
-                config.on_abandoned = OnAbandoned::Finish;
+                config.on_abandoned = OnAbandoned::Abort;
             }
         });
         let mut model = Model::default();

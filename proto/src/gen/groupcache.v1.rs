@@ -11,6 +11,10 @@ pub struct FetchRequest {
     /// The keys; replies name indexes into this list.
     #[prost(message, repeated, tag = "3")]
     pub keys: ::prost::alloc::vec::Vec<Key>,
+    /// The address by which the asking node is a member, in the request for no keys that begins a connection: the asked node may be waiting to
+    /// redial it.
+    #[prost(string, tag = "4")]
+    pub from: ::prost::alloc::string::String,
 }
 /// One key of a request.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

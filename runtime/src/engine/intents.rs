@@ -217,7 +217,9 @@ impl Engine {
         let Some(peer) = self.peers.get(peer) else { return };
         let engine = Arc::clone(self);
         self.rt.spawn(Box::pin(async move {
-            let dialled = PeerChannel::connect(&engine.rt, &peer.name, &engine.config.transport).await;
+            let dialled =
+                PeerChannel::connect(&engine.rt, &peer.name, &engine.my_name(), &engine.config.transport)
+                    .await;
             let channel = match dialled {
                 Ok(channel) => channel,
                 Err(error) => {
@@ -238,6 +240,17 @@ impl Engine {
                 engine.disconnected(&peer, cause);
             }
         }));
+    }
+
+    /// A member has connected to this node: it is worth a dial.
+    pub(crate) fn note_seen(self: &Arc<Self>, name: &str) {
+        let Some(peer) = self.ring().by_name(name).and_then(|member| self.peers.get(member.id())) else {
+            return;
+        };
+        let mut fx = Fx::new();
+        let now = self.clock.now();
+        self.on_link(&peer, |link| link.handle_seen(now, &mut fx));
+        self.carry_out(&mut fx);
     }
 
     fn disconnected(self: &Arc<Self>, peer: &Peer, cause: Cause) {

@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use groupcache_core::{
-    ConfigError, Instant, Link, Machines, Membership, MembershipConfig, OpId, Placement, RegistryIntent,
-    RegistryOutcome, Ring, WatchEvent, ring_of,
+    ConfigError, Instant, Link, Machines, Membership, MembershipConfig, OpId, PeerId, Placement,
+    RegistryIntent, RegistryOutcome, Ring, WatchEvent, ring_of,
 };
 
 use super::{Engine, Fx, ME, lock};
@@ -21,6 +21,7 @@ pub(crate) struct Control {
 }
 
 struct Joined {
+    addr: Arc<str>,
     membership: Membership,
     driver: Arc<RegistryDriver>,
     /// Keeps what the driver speaks to alive.
@@ -76,7 +77,12 @@ impl Engine {
             let me = Registration::new(Arc::clone(addr), weight);
             let events: Arc<dyn RegistryEvents> = Arc::new(Events(Arc::downgrade(self)));
             let driver = RegistryDriver::spawn(registry, &self.rt, me, op_timeout, Arc::downgrade(&events));
-            control.joined = Some(Joined { membership, driver: Arc::new(driver), _events: events });
+            control.joined = Some(Joined {
+                addr: Arc::clone(addr),
+                membership,
+                driver: Arc::new(driver),
+                _events: events,
+            });
         }
         self.with_membership(Membership::start);
         Ok(())
@@ -96,9 +102,26 @@ impl Engine {
         lock(&self.control).joined.as_ref().is_some_and(|joined| joined.membership.has_view())
     }
 
-    /// Whether this node stands on its own ring: registered, and seen to be. A registry that is away later changes nothing about that.
+    /// Whether this node stands on its own ring (registered, and seen to be) and has tried to reach the others. A registry that is away later
+    /// changes nothing about that.
     pub(crate) fn has_joined(&self) -> bool {
-        self.ring().member(ME).is_some()
+        self.ring().member(ME).is_some() && self.links_are_settled()
+    }
+
+    /// Whether the link to a member is up; this node is always up to itself.
+    pub(crate) fn is_up(&self, peer: PeerId) -> bool {
+        peer == ME || self.peers.get(peer).is_some_and(|peer| lock(&peer.link).is_connected())
+    }
+
+    /// The address that this node joined under; empty before.
+    pub(super) fn my_name(&self) -> Arc<str> {
+        let control = lock(&self.control);
+        control.joined.as_ref().map_or_else(|| Arc::from(""), |joined| Arc::clone(&joined.addr))
+    }
+
+    /// Whether every link to a member of the ring has come up, or has been tried in vain.
+    fn links_are_settled(&self) -> bool {
+        self.peers.all().iter().all(|peer| !lock(&peer.link).is_first_dial())
     }
 
     pub(super) fn membership_timeout(self: &Arc<Self>, now: Instant) {

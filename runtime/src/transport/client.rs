@@ -97,7 +97,7 @@ pub(crate) struct PeerChannel {
 }
 
 impl PeerChannel {
-    /// Connects to `addr` (`host:port`) and asks for no keys, once: a peer that accepts and then says nothing is not connected, and the answer
+    /// Connects to `addr` (`host:port`) as the member `from` (may be empty), and asks for no keys, once: a peer that accepts and then says nothing is not connected, and the answer
     /// shows which [`protocol`](Self::protocol) the peer speaks.
     ///
     /// # Errors
@@ -105,6 +105,7 @@ impl PeerChannel {
     pub(crate) async fn connect(
         rt: &Arc<dyn Runtime>,
         addr: &str,
+        from: &str,
         config: &TransportConfig,
     ) -> Result<Self, TransportError> {
         let limit = config.connect_timeout;
@@ -112,7 +113,7 @@ impl PeerChannel {
             let mut channel = Self::dial(rt, addr, config).await?;
             channel.protocol = channel
                 // The limit around all of this strikes first.
-                .probe(limit.saturating_mul(2))
+                .probe(from, limit.saturating_mul(2))
                 .await
                 .map_err(|source| TransportError::NotAPeer { addr: addr.to_owned(), source })?;
             Ok(channel)
@@ -157,8 +158,9 @@ impl PeerChannel {
         })
     }
 
-    async fn probe(&self, limit: Duration) -> Result<Protocol, Cause> {
-        let mut replies = self.fetch(FetchRequest::default(), limit);
+    async fn probe(&self, from: &str, limit: Duration) -> Result<Protocol, Cause> {
+        let mut replies =
+            self.fetch(FetchRequest { from: from.to_owned(), ..FetchRequest::default() }, limit);
         match replies.next().await {
             None | Some(Ok(_)) => Ok(Protocol::Batched),
             Some(Err(PeerFault::Unimplemented)) => Ok(Protocol::Single),

@@ -45,6 +45,9 @@ pub(crate) trait PeerService: Send + Sync + 'static {
     /// Takes note of the fingerprint of an asking peer's ring.
     fn note_fingerprint(&self, theirs: u64);
 
+    /// Takes note that the member at `from` has connected. Anybody may claim that: it must be harmless.
+    fn note_peer(&self, from: &str);
+
     /// The fingerprint of this node's ring.
     fn fingerprint(&self) -> u64;
 }
@@ -115,6 +118,9 @@ impl Handler {
         // A request for no keys only asks who is there: its sender may not have a ring yet.
         if keys > 0 {
             self.service.note_fingerprint(request.fingerprint);
+        }
+        if !request.from.is_empty() {
+            self.service.note_peer(&request.from);
         }
 
         let groups: Vec<Arc<str>> = request.groups.iter().map(|name| Arc::from(name.as_str())).collect();

@@ -104,6 +104,8 @@ impl PeerService for Fake {
         }
     }
 
+    fn note_peer(&self, _from: &str) {}
+
     fn note_fingerprint(&self, theirs: u64) {
         assert_eq!(theirs, 77);
         self.fingerprints.fetch_add(1, Ordering::SeqCst);
@@ -144,7 +146,7 @@ async fn node() -> Node {
 
 impl Node {
     async fn connect(&self) -> PeerChannel {
-        PeerChannel::connect(&rt(), &self.addr, &config()).await.expect("the node answers")
+        PeerChannel::connect(&rt(), &self.addr, "", &config()).await.expect("the node answers")
     }
 
     fn stop(&mut self) {
@@ -274,7 +276,7 @@ async fn a_value_over_the_limit_is_a_typed_error_and_spoils_no_other() {
 
     // A node that takes less than its peer sends.
     let strict = TransportConfig { max_message: 1000, ..config() };
-    let peer = PeerChannel::connect(&rt(), &node.addr, &strict).await.expect("the node answers");
+    let peer = PeerChannel::connect(&rt(), &node.addr, "", &strict).await.expect("the node answers");
     assert_eq!(kind(peer.get("g", b"large", SOON).await.expect_err("")), FailureKind::ValueTooLarge);
     assert!(
         cause(peer.fetch(batch(&["large"]), SOON).next().await.expect("").expect_err("")).contains("1000")

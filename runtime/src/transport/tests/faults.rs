@@ -134,7 +134,7 @@ async fn a_peer_that_freezes_is_noticed_while_calls_wait() {
     let (addr, frozen) = freezable(node.addr.clone()).await;
     let quick = Duration::from_millis(150);
     let config = TransportConfig { keep_alive_interval: quick, keep_alive_timeout: quick, ..config() };
-    let peer = PeerChannel::connect(&rt(), &addr, &config).await.expect("the node answers");
+    let peer = PeerChannel::connect(&rt(), &addr, "", &config).await.expect("the node answers");
 
     // Idle for longer than the interval, more than once: no ping, and the connection stays good.
     for _ in 0..2 {
@@ -159,7 +159,7 @@ async fn a_peer_that_freezes_is_noticed_while_calls_wait() {
     assert!(peer.is_closed());
 
     let config = TransportConfig { connect_timeout: quick, ..config };
-    match PeerChannel::connect(&rt(), &addr, &config).await {
+    match PeerChannel::connect(&rt(), &addr, "", &config).await {
         Err(TransportError::Timeout { limit, .. }) => assert_eq!(limit, quick),
         other => panic!("{other:?}"),
     }
@@ -169,14 +169,14 @@ async fn a_peer_that_freezes_is_noticed_while_calls_wait() {
 async fn nobody_listens() {
     let (listener, addr) = listener().await;
     drop(listener);
-    match PeerChannel::connect(&rt(), &addr, &config()).await {
+    match PeerChannel::connect(&rt(), &addr, "", &config()).await {
         Err(TransportError::Connect { source, .. }) => {
             assert_eq!(source.kind(), std::io::ErrorKind::ConnectionRefused);
         }
         other => panic!("{other:?}"),
     }
     for addr in ["no address", "", "host:port:more", "127.0.0.1"] {
-        assert!(PeerChannel::connect(&rt(), addr, &config()).await.is_err(), "{addr:?}");
+        assert!(PeerChannel::connect(&rt(), addr, "", &config()).await.is_err(), "{addr:?}");
     }
 }
 
@@ -189,7 +189,7 @@ async fn what_is_no_peer_is_not_connected() {
                 let _ = stream.write_all(garbage).await;
             }
         });
-        match PeerChannel::connect(&rt(), &addr, &config()).await {
+        match PeerChannel::connect(&rt(), &addr, "", &config()).await {
             Err(TransportError::NotAPeer { .. } | TransportError::Handshake { .. }) => {}
             other => panic!("{other:?}"),
         }
@@ -246,7 +246,7 @@ async fn a_web_server_is_no_peer() {
     })
     .await;
     for addr in [page, gone] {
-        match PeerChannel::connect(&rt(), &addr, &config()).await {
+        match PeerChannel::connect(&rt(), &addr, "", &config()).await {
             Err(TransportError::NotAPeer { source, .. }) => {
                 assert!(groupcache_proto::causes(&*source).contains("HTTP status"), "{source:?}");
             }
@@ -262,7 +262,7 @@ async fn single_peer(get: fn() -> Response<AnyBody>) -> PeerChannel {
         _ => trailers(&[("grpc-status", b"12")]),
     })
     .await;
-    PeerChannel::connect(&rt(), &addr, &config()).await.expect("it speaks gRPC")
+    PeerChannel::connect(&rt(), &addr, "", &config()).await.expect("it speaks gRPC")
 }
 
 #[tokio::test]
@@ -343,7 +343,7 @@ async fn a_peer_without_our_service_is_spoken_to_with_get() {
             );
         }
     });
-    let peer = PeerChannel::connect(&rt(), &addr, &config()).await.expect("it answers");
+    let peer = PeerChannel::connect(&rt(), &addr, "", &config()).await.expect("it answers");
     assert_eq!(peer.protocol(), Protocol::Single);
     assert_eq!(&peer.get("g", b"hit", SOON).await.expect("a value")[..], b"hit");
     assert!(matches!(peer.fetch(batch(&["hit"]), SOON).next().await, Some(Err(PeerFault::Unimplemented))));
