@@ -86,6 +86,9 @@ pub fn forget_here<W>(
 
 /// The ring of a membership's current view, made from the one before.
 ///
+/// A node that runs is on its own ring, whatever the registry holds at the moment: one that has not registered yet, or whose record was lost,
+/// serves its part all the same. A node that is leaving is not.
+///
 /// # Errors
 /// The view makes no ring: the previous one had better stay.
 pub fn ring_of(membership: &Membership, previous: &Ring) -> Result<Ring, RingError> {
@@ -93,6 +96,14 @@ pub fn ring_of(membership: &Membership, previous: &Ring) -> Result<Ring, RingErr
         let id = membership.peer_id(&record.addr)?;
         Some(Member::new(id, Arc::clone(&record.addr)).with_weight(record.weight))
     };
-    let members: Vec<Member> = membership.members().iter().filter_map(member).collect();
-    previous.rebuild(RingEpoch::new(membership.epoch()), members)
+    let me = membership.me();
+    let mut records: Vec<_> = membership.members().iter().filter(|record| record.addr != me.addr).collect();
+    if membership.is_running() {
+        let listed = membership.members().iter().find(|record| record.addr == me.addr);
+        // By address, as the others are: a scheme may depend on the order.
+        let place = records.partition_point(|record| record.addr < me.addr);
+        records.insert(place, listed.unwrap_or(me));
+    }
+    let members: Vec<Member> = records.into_iter().filter_map(member).collect();
+    previous.rebuild(RingEpoch::new(membership.ring_epoch()), members)
 }

@@ -165,12 +165,14 @@ impl<W> Node<W> {
     /// Registers, and looks for the others.
     pub fn start(&mut self, now: Instant, out: &mut Effects<W>) {
         self.membership.start(now, &mut self.inner);
+        self.follow_view(now);
         self.sort(now, out);
     }
 
     /// Leaves the fleet: deregisters, so that nobody new asks this node. What is in progress goes on; [`shutdown`](Self::shutdown) ends it.
     pub fn stop(&mut self, now: Instant, out: &mut Effects<W>) {
         self.membership.stop(now, &mut self.inner);
+        self.follow_view(now);
         self.sort(now, out);
     }
 
@@ -515,7 +517,7 @@ impl<W> Node<W> {
 
     /// Builds the ring anew when the view has changed, and links to who is new.
     fn follow_view(&mut self, now: Instant) {
-        if self.membership.epoch() == self.ring.epoch().get() {
+        if self.membership.ring_epoch() == self.ring.epoch().get() {
             return;
         }
         // A view that makes no ring leaves the last good one.
@@ -567,7 +569,7 @@ impl<W> Node<W> {
         &self.parts.shards[usize::from(key.shard(self.config.shards.get()))]
     }
 
-    /// The ring in force. Empty until there is a view of the fleet.
+    /// The ring in force. Empty before the start; without this node after a stop.
     #[must_use]
     pub const fn ring(&self) -> &Arc<Ring> {
         &self.ring

@@ -44,11 +44,14 @@ use view::{Batch, Listed, View};
 /// members where the view changes, and O(1) otherwise.
 #[derive(Debug)]
 pub struct Membership {
+    me: MemberRecord,
     clock: MonotonicClock,
     lease: Lease,
     view: View,
     peers: Peers,
     next_op: u64,
+    /// Starts and stops so far.
+    presences: u64,
     stopped: bool,
     stats: MembershipStats,
     last_error: Option<Cause>,
@@ -63,11 +66,13 @@ impl Membership {
         config.check()?;
         let mut rng = SplitMix64::new(seed);
         Ok(Self {
+            me: MemberRecord::new(Arc::clone(&config.me), config.weight),
             clock: MonotonicClock::new(now),
             lease: Lease::new(&config, rng.next_u64()),
             view: View::new(&config, rng.next_u64()),
             peers: Peers::starting_with(&config.me),
             next_op: 0,
+            presences: 0,
             stopped: false,
             stats: MembershipStats::default(),
             last_error: None,
@@ -80,6 +85,7 @@ impl Membership {
             return;
         }
         self.stopped = false;
+        self.presences += 1;
         let (lease, view, mut turn) = self.turn(now, out);
         lease.start(&mut turn);
         view.start(&mut turn);
@@ -89,6 +95,7 @@ impl Membership {
     ///
     /// `Deregister` also ends the watch, as far as the embedder is concerned: nothing more will be taken from it.
     pub fn stop<W>(&mut self, now: Instant, out: &mut Effects<W>) {
+        self.presences += u64::from(self.is_running());
         self.stopped = true;
         let (lease, view, mut turn) = self.turn(now, out);
         lease.stop(&mut turn);
@@ -177,6 +184,24 @@ impl Membership {
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.view.epoch()
+    }
+
+    /// Counts the rings: one more with each view, and with each start and stop of this node. See [`ring_of`](crate::ring_of).
+    #[must_use]
+    pub const fn ring_epoch(&self) -> u64 {
+        self.view.epoch() + self.presences
+    }
+
+    /// Whether it was started and not stopped since.
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
+        self.presences > 0 && !self.stopped
+    }
+
+    /// This node's own record, as it registers it.
+    #[must_use]
+    pub const fn me(&self) -> &MemberRecord {
+        &self.me
     }
 
     /// This process' id for the member at `addr`: the same for as long as the process lives, also after the member left. `None` for an

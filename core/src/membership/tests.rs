@@ -355,6 +355,10 @@ fn a_record_that_is_missing_while_registered_is_put_again_but_only_once_a_younge
 #[test]
 fn a_view_without_any_other_member_is_not_believed_before_a_list_confirms_it_after_the_guard() {
     let mut world = settled();
+    world.etcd.put(MemberRecord::new(B, 1), None);
+    world.run(SECOND);
+    world.etcd.delete(B);
+    world.run(SECOND);
     world.etcd.delete(A);
     world.run(9 * SECOND);
     assert_eq!(world.addrs(), [ME, A], "withheld");
@@ -364,8 +368,21 @@ fn a_view_without_any_other_member_is_not_believed_before_a_list_confirms_it_aft
 }
 
 #[test]
+fn the_one_other_member_that_leaves_is_believed_to_have_left() {
+    let mut world = settled();
+    world.etcd.delete(A);
+    world.run(SECOND);
+    assert_eq!(world.addrs(), [ME]);
+    assert_eq!(world.node.stats().views_withheld, 0);
+}
+
+#[test]
 fn a_view_that_recovers_within_the_guard_is_taken_at_once() {
     let mut world = settled();
+    world.etcd.put(MemberRecord::new(B, 1), None);
+    world.run(SECOND);
+    world.etcd.delete(B);
+    world.run(SECOND);
     let epoch = world.node.epoch();
     world.etcd.delete(A);
     world.run(3 * SECOND);

@@ -30,6 +30,8 @@ pub(super) struct View {
     epoch: u64,
     /// Since when the registry has had none of the other members in `members`.
     suspect_since: Option<Instant>,
+    /// When a view with several other members was last replaced.
+    had_several_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl View {
             members: Vec::new(),
             epoch: 0,
             suspect_since: None,
+            had_several_at: None,
         }
     }
 
@@ -309,7 +312,11 @@ impl View {
     fn adopt(&mut self, listed: Option<Instant>, turn: &mut Turn<'_>) {
         let candidate = self.candidate(turn);
         let first = self.epoch == 0;
-        if !first && self.loses_all(&candidate) {
+        if self.others(&self.members) > 1 && candidate != self.members {
+            self.had_several_at = Some(turn.now);
+        }
+        let orderly = listed.is_none() && self.is_orderly_departure(&candidate, turn.now);
+        if !first && !orderly && self.loses_all(&candidate) {
             let since = *self.suspect_since.get_or_insert_with(|| {
                 turn.stats.views_withheld += 1;
                 turn.now
@@ -328,8 +335,20 @@ impl View {
     }
 
     fn loses_all(&self, candidate: &[MemberRecord]) -> bool {
-        let others = |members: &[MemberRecord]| members.iter().any(|member| member.addr != self.me);
-        !self.members.is_empty() && (candidate.is_empty() || (others(&self.members) && !others(candidate)))
+        let loses_others = self.others(&self.members) > 0 && self.others(candidate) == 0;
+        !self.members.is_empty() && (candidate.is_empty() || loses_others)
+    }
+
+    /// The watch tells that the one other member is gone, and this node stands: nothing sudden, unless there were several a moment ago.
+    fn is_orderly_departure(&self, candidate: &[MemberRecord], now: Instant) -> bool {
+        let long_ago = |at: Instant| now.saturating_since(at) >= self.limits.empty_guard;
+        self.others(&self.members) == 1
+            && candidate.iter().any(|member| member.addr == self.me)
+            && self.had_several_at.is_none_or(long_ago)
+    }
+
+    fn others(&self, members: &[MemberRecord]) -> usize {
+        members.iter().filter(|member| member.addr != self.me).count()
     }
 
     /// The members in the mirror: by address, each once, weights in range. Where two records name one address, the one registered under

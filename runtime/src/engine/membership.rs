@@ -22,6 +22,8 @@ pub(crate) struct Control {
 
 struct Joined {
     addr: Arc<str>,
+    /// Whether the registry has ever shown this node's record.
+    seen: bool,
     membership: Membership,
     driver: Arc<RegistryDriver>,
     /// Keeps what the driver speaks to alive.
@@ -79,6 +81,7 @@ impl Engine {
             let driver = RegistryDriver::spawn(registry, &self.rt, me, op_timeout, Arc::downgrade(&events));
             control.joined = Some(Joined {
                 addr: Arc::clone(addr),
+                seen: false,
                 membership,
                 driver: Arc::new(driver),
                 _events: events,
@@ -102,10 +105,10 @@ impl Engine {
         lock(&self.control).joined.as_ref().is_some_and(|joined| joined.membership.has_view())
     }
 
-    /// Whether this node stands on its own ring (registered, and seen to be) and has tried to reach the others. A registry that is away later
-    /// changes nothing about that.
+    /// Whether this node has been seen in the registry, and has tried to reach the others. A registry that is away later changes nothing about
+    /// that.
     pub(crate) fn has_joined(&self) -> bool {
-        self.ring().member(ME).is_some() && self.links_are_settled()
+        lock(&self.control).joined.as_ref().is_some_and(|joined| joined.seen) && self.links_are_settled()
     }
 
     /// Whether the link to a member is up; this node is always up to itself.
@@ -147,7 +150,9 @@ impl Engine {
             let mut control = lock(&self.control);
             let Control { ring, joined: Some(joined), .. } = &mut *control else { return };
             call(&mut joined.membership, now, &mut fx);
-            if joined.membership.epoch() != ring.epoch().get() {
+            joined.seen =
+                joined.seen || joined.membership.members().iter().any(|member| member.addr == joined.addr);
+            if joined.membership.ring_epoch() != ring.epoch().get() {
                 self.follow_view(&joined.membership, ring, now, &mut fx);
             }
             self.alarm.want(joined.membership.next_wake());
