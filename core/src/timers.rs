@@ -129,7 +129,7 @@ impl Timers {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use alloc::collections::BTreeSet;
 
     use super::*;
     use crate::rng::SplitMix64;

@@ -1,5 +1,7 @@
 //! Whole nodes on a virtual clock and a virtual network, through the public API only: what an embedder's loop does, for several nodes at once.
 
+#![allow(clippy::unwrap_used, clippy::type_complexity)] // What is absent in a harness is a failed test.
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::Duration;
