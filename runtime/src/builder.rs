@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use groupcache_core::{ConfigError, LinkConfig, OnAbandoned, Placement, Ring, RingEpoch, ShardConfig};
 
-use crate::engine::{Control, Engine, EngineConfig};
+use crate::engine::{Control, Engine, EngineConfig, RegistryTimes};
 use crate::registry::{Registry, StaticRegistry};
 use crate::rt::Runtime;
 use crate::server::{Server, StartError};
@@ -62,7 +62,7 @@ pub struct ServerBuilder<R> {
     shard: ShardConfig,
     link: LinkConfig,
     shards: Option<NonZeroU16>,
-    lease_ttl: Duration,
+    registry: RegistryTimes,
     removal_timeout: Duration,
     keep_alive: (Duration, Duration),
     /// The first setting that is out of range, where one is.
@@ -101,7 +101,7 @@ impl<R> ServerBuilder<R> {
             shard: ShardConfig::default(),
             link: LinkConfig::default(),
             shards: None,
-            lease_ttl: Duration::from_secs(5),
+            registry: RegistryTimes { lease_ttl: Duration::from_secs(5), op_timeout: Duration::from_secs(2) },
             removal_timeout: Duration::from_secs(2),
             keep_alive: (Duration::from_secs(2), Duration::from_secs(1)),
             refused: None,
@@ -232,7 +232,13 @@ impl<R> ServerBuilder<R> {
 
     /// How long the registry keeps this node's record without hearing from it. Default 5 s.
     pub const fn lease_ttl(mut self, ttl: Duration) -> Self {
-        self.lease_ttl = ttl;
+        self.registry.lease_ttl = ttl;
+        self
+    }
+
+    /// How long the registry may take to answer before it is asked again. Default 2 s.
+    pub const fn registry_timeout(mut self, limit: Duration) -> Self {
+        self.registry.op_timeout = limit;
         self
     }
 
@@ -278,7 +284,7 @@ impl<R> ServerBuilder<R> {
             transport,
             removal_timeout: self.removal_timeout,
         };
-        let control = Control::new(self.lease_ttl, Arc::clone(&ring));
+        let control = Control::new(self.registry, Arc::clone(&ring));
         Ok(Server::from_parts(Engine::new(self.rt, config, control, ring)?, self.settings))
     }
 }

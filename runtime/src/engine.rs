@@ -29,7 +29,7 @@ use crate::rt::Runtime;
 use crate::transport::TransportConfig;
 
 use self::intents::Running;
-pub(crate) use self::membership::Control;
+pub(crate) use self::membership::{Control, RegistryTimes};
 
 /// Who waits in the core: the sending half of what a caller awaits.
 #[derive(Debug)]

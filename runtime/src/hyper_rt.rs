@@ -7,20 +7,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use hyper::rt::{Executor, Sleep, Timer};
+#[cfg(feature = "etcd")]
+use hyper::rt::Executor;
+use hyper::rt::{Sleep, Timer};
 
 use crate::rt::{BoxFuture, Runtime};
 
-/// Spawns hyper's tasks on a runtime.
+/// Spawns hyper's tasks on a runtime. For etcd only: connections to peers keep their tasks together.
 #[derive(Clone, Debug)]
+#[cfg(feature = "etcd")]
 pub(crate) struct HyperExecutor(Arc<dyn Runtime>);
 
+#[cfg(feature = "etcd")]
 impl HyperExecutor {
     pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Self {
         Self(runtime)
     }
 }
 
+#[cfg(feature = "etcd")]
 impl<F> Executor<F> for HyperExecutor
 where
     F: Future + Send + 'static,

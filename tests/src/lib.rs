@@ -27,3 +27,8 @@ pub use ports::reserve;
 pub use process::{Process, Signal};
 pub use program::{async_std_node, groupcache, python, repository};
 pub use wait::{ensure, poll_until};
+
+/// README's examples compile, and run where they can.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The rooms: `member` (what is placed), `placement` (the schemes by name, and the only `match` over them), `slots` and `go_seed` (one scheme a
-//! file), `points` (what rings of points share), `roster` (members checked and indexed). `PLACEMENT.md` is the contract between nodes.
+//! file), `points` (what rings of points share), `roster` (members checked and indexed). `ARCHITECTURE.md` is the contract between nodes.
 
 mod go_seed;
 mod member;
@@ -163,7 +163,7 @@ impl Ring {
     /// A digest of all that decides about owners: the scheme's name, and the members' names and weights; for `go-seed` also their order.
     ///
     /// Two nodes with equal fingerprints agree on every owner, but for accidents of 1 in 2^64. Neither ids nor the epoch are part of it. The encoding
-    /// is part of the contract between nodes, see `PLACEMENT.md`. O(1).
+    /// is part of the contract between nodes, see `ARCHITECTURE.md`. O(1).
     #[must_use]
     pub const fn fingerprint(&self) -> u64 {
         self.fingerprint

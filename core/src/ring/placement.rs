@@ -15,7 +15,7 @@ use crate::error::RingError;
 
 /// How keys are placed on members. The name is part of the contract between nodes: all nodes of a fleet run one scheme.
 ///
-/// `PLACEMENT.md` beside the source defines each scheme precisely enough to write it again in another language.
+/// `ARCHITECTURE.md` defines each scheme precisely enough to write it again in another language.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Placement {

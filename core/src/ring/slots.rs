@@ -1,7 +1,7 @@
 //! `slots/1`: a table of slots, each owned by the member with the highest score for it (rendezvous hashing over slots instead of keys).
 //!
 //! Rendezvous hashing: D. Thaler, C. Ravishankar, "Using name-based mappings to increase hit rates", 1998. Weights are whole tickets rather
-//! than logarithms, which may differ between platforms. The exact rule is in `PLACEMENT.md`; every constant here is part of it.
+//! than logarithms, which may differ between platforms. The exact rule is in `ARCHITECTURE.md`; every constant here is part of it.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes placement_vectors.json: what core/src/ring/PLACEMENT.md says, worked out a second time, without the Rust code.
+"""Writes placement_vectors.json: what ARCHITECTURE.md says, worked out a second time, without the Rust code.
 
     pip install xxhash && python3 placement_vectors.py
 

@@ -12,9 +12,18 @@ use super::{Engine, Fx, ME, lock};
 use crate::peers::Peer;
 use crate::registry::{Registration, Registry, RegistryDriver, RegistryEvents};
 
+/// How the registry is dealt with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RegistryTimes {
+    /// How long a record outlives its node.
+    pub(crate) lease_ttl: Duration,
+    /// How long an operation may take.
+    pub(crate) op_timeout: Duration,
+}
+
 /// The control plane of a node.
 pub(crate) struct Control {
-    lease_ttl: Duration,
+    times: RegistryTimes,
     ring: Arc<Ring>,
     /// Present from the start on.
     joined: Option<Joined>,
@@ -31,8 +40,8 @@ struct Joined {
 }
 
 impl Control {
-    pub(crate) const fn new(lease_ttl: Duration, ring: Arc<Ring>) -> Self {
-        Self { lease_ttl, ring, joined: None }
+    pub(crate) const fn new(times: RegistryTimes, ring: Arc<Ring>) -> Self {
+        Self { times, ring, joined: None }
     }
 }
 
@@ -71,7 +80,8 @@ impl Engine {
             let mut config = MembershipConfig::new(Arc::clone(addr));
             let placement: Placement = control.ring.placement();
             config.weight = weight;
-            config.lease_ttl = control.lease_ttl;
+            config.lease_ttl = control.times.lease_ttl;
+            config.op_timeout = control.times.op_timeout;
             config.max_weight = std::num::NonZeroU32::MIN.saturating_add(placement.max_weight() - 1);
             config.max_members = std::num::NonZeroUsize::MIN.saturating_add(placement.max_members() - 1);
             let op_timeout = config.op_timeout;

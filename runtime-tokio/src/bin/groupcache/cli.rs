@@ -117,7 +117,7 @@ pub(crate) struct ServeArgs {
     pub(crate) etcd: Vec<String>,
 
     /// How long to wait for etcd to answer.
-    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = duration)]
     pub(crate) registry_timeout: Duration,
 
     /// A group of keys and where its values come from: `NAME=file:DIR`, or `NAME=http://host/prefix/` (https too). May be repeated.

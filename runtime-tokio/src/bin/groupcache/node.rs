@@ -45,7 +45,8 @@ async fn server(args: &ServeArgs, max_value: usize) -> Result<Server, Exit> {
         .max_value(max_value)
         .load_timeout(args.load_timeout)
         .hot_ttl(args.hot_ttl)
-        .drain(args.drain);
+        .drain(args.drain)
+        .registry_timeout(args.registry_timeout);
     if !args.peers.is_empty() {
         builder = builder.peers(&args.peers);
     }
@@ -66,8 +67,9 @@ async fn server(args: &ServeArgs, max_value: usize) -> Result<Server, Exit> {
 #[cfg(feature = "etcd")]
 async fn etcd(args: &ServeArgs) -> Result<groupcache_tokio::EtcdRegistry, Exit> {
     let mut config = groupcache_tokio::EtcdConfig::new(&args.etcd);
-    config.request_timeout = args.registry_timeout;
-    config.connect_timeout = config.connect_timeout.min(args.registry_timeout);
+    // A little sooner than the node itself gives up, so that it hears why.
+    config.request_timeout = args.registry_timeout * 3 / 4;
+    config.connect_timeout = config.connect_timeout.min(args.registry_timeout / 2);
     groupcache_tokio::EtcdRegistry::new(Arc::new(groupcache_tokio::Tokio), config)
         .await
         .map_err(|error| Exit::usage(format!("--etcd: {}", chain(&error))))
