@@ -203,7 +203,7 @@ impl<R> ServerBuilder<R> {
     }
 
     /// How many independent parts the cache has: more let more threads write at once, and make the largest storable value smaller. Default: 4
-    /// per core, and no part below 8 MiB.
+    /// per core, as long as each has 8 MiB and room for a value at the limit.
     pub fn shards(mut self, shards: u16) -> Self {
         self.shards = Some(self.above_zero("shards", shards, NonZeroU16::MIN));
         self
@@ -269,7 +269,7 @@ impl<R> ServerBuilder<R> {
             return Err(refused);
         }
         let ring = Arc::new(Ring::empty(self.placement, RingEpoch::new(0)));
-        let shards = self.shards.unwrap_or_else(|| default_shards(self.shard.budget));
+        let shards = self.shards.unwrap_or_else(|| default_shards(&self.shard));
         let transport = TransportConfig {
             connect_timeout: self.link.connect_timeout,
             keep_alive_interval: self.keep_alive.0,
@@ -292,8 +292,12 @@ impl<R> ServerBuilder<R> {
 /// The smallest part of the budget that a shard is worth having for.
 const MIN_SHARD_BUDGET: u64 = 8 << 20;
 
-fn default_shards(budget: u64) -> NonZeroU16 {
+/// As many shards as keep cores apart, while each can still store a value at the value limit: its main share is at least 3/4 of it, once the hot and
+/// the negative share are taken off.
+
+fn default_shards(config: &ShardConfig) -> NonZeroU16 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
-    let shards = (budget / MIN_SHARD_BUDGET).clamp(1, (4 * cores).min(256));
+    let for_value = config.max_value_len.get() as u64 / 3 * 4 + (64 << 10);
+    let shards = (config.budget / MIN_SHARD_BUDGET.max(for_value)).clamp(1, (4 * cores).min(256));
     NonZeroU16::MIN.saturating_add(shards as u16 - 1)
 }
