@@ -138,6 +138,12 @@ pub struct GroupConfig {
     pub ttl_jitter_per_mille: u16,
     /// How long the owner keeps a "not found". Zero does not keep it. Default 1 s.
     pub negative_ttl: Duration,
+    /// How long after its expiry the owner still answers with a value, while it loads it anew behind the answer. Zero, the default, never does. A hard
+    /// ceiling: nothing older is given out. (RFC 5861 calls it by the same name.)
+    pub stale_while_revalidate: Duration,
+    /// How long after its expiry the owner still answers with a value when loading it anew has failed or taken too long. Zero, the default, never
+    /// does. A hard ceiling as well. "Not found" is an answer and no failure: it is passed on.
+    pub stale_if_error: Duration,
     /// Loads of this group in progress in one shard, at most. Default 1,024.
     pub max_loads: NonZeroU32,
 }
@@ -150,6 +156,8 @@ impl Default for GroupConfig {
             ttl: None,
             ttl_jitter_per_mille: 0,
             negative_ttl: Duration::from_secs(1),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
             max_loads: DEFAULT_MAX_LOADS,
         }
     }
@@ -168,6 +176,11 @@ impl GroupConfig {
             return Err(ConfigError::OutOfRange { field: "ttl", expected: "above zero" });
         }
         Ok(())
+    }
+
+    /// How long an entry is of any use after it has expired.
+    pub(crate) fn afterlife(&self) -> Duration {
+        self.stale_while_revalidate.max(self.stale_if_error)
     }
 }
 

@@ -188,7 +188,7 @@ pub struct Fetched {
     pub value: Value,
     /// Where it came from.
     pub level: Level,
-    /// When it expires; [`Instant::MAX`] for never.
+    /// When it expires; [`Instant::MAX`] for never. It lies in the past where the group's configuration lets an expired value be given out.
     pub expires: Instant,
 }
 

@@ -1,6 +1,7 @@
 //! The data plane: one independent slice of a node's cache and of its loads in progress.
 
 mod settle;
+mod stale;
 #[cfg(test)]
 mod tests;
 
@@ -258,6 +259,9 @@ impl<W> Shard<W> {
         if let Some(answer) = self.look_up(now, &key) {
             return Ok(Load::Ready { answer, waiter });
         }
+        if let Some(answer) = self.revalidate(now, &key, out) {
+            return Ok(Load::Ready { answer: Ok(answer), waiter });
+        }
         match self.admit(now, &key, deadline, route) {
             Ok(Admitted::Join(flight)) => {
                 self.counters.loads_deduplicated.increment();
@@ -435,7 +439,8 @@ impl<W> Shard<W> {
         for _ in 0..self.config.work_per_call.get() {
             let Some(flight) = self.flights.pop_due(now) else { break };
             self.counters.timeouts.increment();
-            self.complete(flight, &Err(Failure::new(FailureKind::Deadline)), out);
+            let answer = self.rescue(now, flight, Failure::new(FailureKind::Deadline));
+            self.complete(flight, &answer, out);
             self.abort(flight, out);
         }
         self.next_wake()

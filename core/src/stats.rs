@@ -42,6 +42,10 @@ counters! {
     hot_hits,
     /// Lookups answered by a kept "not found".
     negative_hits,
+    /// Lookups answered by an expired value while it is loaded anew.
+    stale_hits,
+    /// Waiters' answers saved by an expired value after a load had failed.
+    stale_rescues,
     /// Lookups that found nothing and started a flight.
     misses,
     /// Lookups that joined a flight in progress.

@@ -209,6 +209,18 @@ impl<R> GroupBuilder<R> {
         self
     }
 
+    /// How long after its expiry the owner still answers with a value while it loads it anew. Default: it does not.
+    pub const fn stale_while_revalidate(mut self, grace: Duration) -> Self {
+        self.config.stale_while_revalidate = grace;
+        self
+    }
+
+    /// How long after its expiry the owner still answers with a value when loading it anew fails. Default: it does not.
+    pub const fn stale_if_error(mut self, grace: Duration) -> Self {
+        self.config.stale_if_error = grace;
+        self
+    }
+
     /// Makes the group.
     ///
     /// # Errors

@@ -105,6 +105,10 @@ impl<W> Shard<W> {
             return Ok(Fetched::new(value, level, now));
         };
         let (share, expires) = self.placement(now, &key, level, ttl);
+        if expires <= now {
+            // The owner gave out an expired value, or the loader said that this one is not to be kept.
+            return Ok(Fetched::new(value, level, expires));
+        }
         self.keep(now, slot, (share, expires), Stored::Value(value.clone()), out);
         Ok(Fetched::new(value, level, expires))
     }
@@ -127,7 +131,9 @@ impl<W> Shard<W> {
         let new = NewEntry { share, key, stored, expires, epoch };
         let groups = &self.groups;
         let dead = |group: GroupId, expires: Instant, epoch: u32| {
-            expires <= now || groups.get(group.index() as usize).is_none_or(|group| group.epoch != epoch)
+            groups.get(group.index() as usize).is_none_or(|group| {
+                group.epoch != epoch || expires.saturating_add(group.config.afterlife()) <= now
+            })
         };
         match self.cache.insert(new, dead, &mut out.evicted) {
             Inserted::Stored => {}
@@ -184,7 +190,7 @@ impl<W> Shard<W> {
                 self.counters.load_errors.increment();
             }
         }
-        Err(failure)
+        self.rescue(now, slot, failure)
     }
 
     /// Keeps a "not found" of this node's own origin, for keys that it owns.

@@ -1,0 +1,72 @@
+//! Expired values that are still of use: while they are loaded anew, and when that fails.
+//!
+//! Only the owner's share: a hot copy never lives longer than its owner would keep it. A removal leaves nothing to give out, and a flush neither.
+
+use core::time::Duration;
+
+use super::{Admitted, Answer, Group, Shard};
+use crate::cache::{Share, Stored};
+use crate::config::GroupConfig;
+use crate::effects::{Effects, Fetched, Level};
+use crate::error::{Failure, FailureKind};
+use crate::shard::Route;
+use crate::time::Instant;
+use crate::value::HashedKey;
+
+impl<W> Shard<W> {
+    /// Answers with an expired value, and sees to it that the key is being loaded anew: without a waiter, until the load time-out.
+    ///
+    /// A load that cannot start now, since a limit is reached, starts with one of the next lookups; the value is given out all the same.
+    pub(super) fn revalidate(
+        &mut self,
+        now: Instant,
+        key: &HashedKey<'_>,
+        out: &mut Effects<W>,
+    ) -> Option<Fetched> {
+        let fetched = self.expired(now, key, |config| config.stale_while_revalidate)?;
+        self.counters.stale_hits.increment();
+        let deadline = now.saturating_add(self.config.load_timeout);
+        if let Ok(Admitted::Start { group_epoch }) = self.admit(now, key, deadline, Route::Cluster) {
+            let flight = self.start(now, key, deadline, Route::Cluster, group_epoch);
+            self.ask(flight, out);
+        }
+        Some(fetched)
+    }
+
+    /// What a flight answers that has failed: an expired value where there is one of use, else the failure.
+    pub(super) fn rescue(&self, now: Instant, slot: u32, failure: Failure) -> Answer {
+        let of_use = matches!(
+            failure.kind,
+            FailureKind::OriginFailed | FailureKind::Deadline | FailureKind::Overloaded
+        );
+        let Some(flight) = self.flights.get(slot).filter(|flight| of_use && !flight.fenced) else {
+            return Err(failure);
+        };
+        match self.expired(now, &flight.key.as_hashed(), |config| config.stale_if_error) {
+            Some(fetched) => {
+                self.counters.stale_rescues.add(u64::from(flight.waiters));
+                Ok(fetched)
+            }
+            None => Err(failure),
+        }
+    }
+
+    /// The expired value of a key, for as long after its expiry as `grace` says.
+    fn expired(
+        &self,
+        now: Instant,
+        key: &HashedKey<'_>,
+        grace: impl Fn(&GroupConfig) -> Duration,
+    ) -> Option<Fetched> {
+        let group: &Group = self.groups.get(key.group().index() as usize).filter(|group| group.live)?;
+        let entry = self.cache.peek(key)?;
+        let in_time = now < entry.expires.saturating_add(grace(&group.config));
+        match entry.stored {
+            Stored::Value(value) if in_time && entry.epoch == group.epoch && entry.share == Share::Main => {
+                entry.touch();
+                Some(Fetched::new(value.clone(), Level::Main, entry.expires))
+            }
+            Stored::Value(_) | Stored::NotFound => None,
+        }
+    }
+}
