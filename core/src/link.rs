@@ -338,15 +338,18 @@ impl Link {
         Disposition::Applied
     }
 
-    /// The peer has shown itself: it dialled this node, say. A link that waits to redial does so now, at most once in `backoff_base`.
+    /// The peer has shown itself: it dialled this node, say. A link that waits to redial does so now, or as soon as `backoff_base` has passed since
+    /// its last dial.
     pub fn handle_seen<W>(&mut self, now: Instant, out: &mut Effects<W>) -> Disposition {
         let now = self.clock.observe(now);
-        let rested = now.saturating_since(self.dialled_at) >= self.config.backoff_base;
-        if !matches!(self.state, State::Down { connected: false, .. }) || !rested {
-            return Disposition::Stale;
-        }
-        let until = self.dial(now, out);
-        self.state = State::Redialling { until };
+        let State::Down { until, connected: false } = self.state else { return Disposition::Stale };
+        let rested = self.dialled_at.saturating_add(self.config.backoff_base);
+        // Kept in mind when it is too early: who starts shows itself once, and the next redial may be far off.
+        self.state = if now < rested {
+            State::Down { until: until.min(rested), connected: false }
+        } else {
+            State::Redialling { until: self.dial(now, out) }
+        };
         Disposition::Applied
     }
 

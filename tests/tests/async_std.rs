@@ -4,7 +4,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use groupcache_tests::{
-    Etcd, Node, NodeOptions, Origin, Process, Signal, async_std_node, record, reserve, value_of,
+    Etcd, Node, NodeOptions, Origin, Process, Signal, async_std_node, ensure, poll_until, record, reserve,
+    value_of,
 };
 
 const START: Duration = Duration::from_secs(30);
@@ -24,6 +25,11 @@ fn start(addr: &str, join: &[&str], origin: &Origin) -> Process {
 
 /// Asks two tokio nodes for keys until the async-std node has served and loaded its share.
 fn shares_the_work(nodes: [&Node; 2], addr: &str, origin: &Origin) {
+    // A node that was up before another has found it down, and loads that one's keys until they have met.
+    poll_until("both nodes reach every member", SOON, || {
+        let members = nodes.map(|node| node.ring().members).concat();
+        ensure(members.iter().all(|member| member.up), || format!("{members:?}"))
+    });
     let mut owned = 0;
     for index in 0..60 {
         let key = format!("key {index}");

@@ -219,7 +219,8 @@ fn a_peer_that_shows_itself_is_redialled_at_once_but_not_in_a_loop() {
     bench.lose();
     assert_eq!(bench.dials(), 1, "the first dial");
     let seen = |bench: &mut Bench| bench.link.handle_seen(bench.now, &mut bench.out);
-    assert_eq!(seen(&mut bench), Disposition::Stale, "it was dialled just now");
+    assert_eq!(seen(&mut bench), Disposition::Applied);
+    assert_eq!(bench.dials(), 0, "it was dialled just now");
     bench.now = bench.now.saturating_add(50 * MS);
     assert_eq!(seen(&mut bench), Disposition::Applied);
     assert_eq!(seen(&mut bench), Disposition::Stale);
@@ -227,6 +228,23 @@ fn a_peer_that_shows_itself_is_redialled_at_once_but_not_in_a_loop() {
     bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
     assert!(bench.link.is_connected());
     assert_eq!(seen(&mut bench), Disposition::Stale);
+}
+
+#[test]
+fn a_peer_that_shows_itself_right_after_a_dial_failed_is_not_left_to_the_backoff() {
+    let mut bench = Bench::new(|config| config.backoff_base = 50 * MS);
+    bench.lose();
+    for _ in 0..8 {
+        bench.sleep_to_wake();
+        bench.lose();
+    }
+    bench.out.drain_intents();
+    let dialled_at = bench.now;
+    bench.now = bench.now.saturating_add(10 * MS);
+    bench.link.handle_seen(bench.now, &mut bench.out);
+    assert_eq!(bench.dials(), 0);
+    bench.sleep_to_wake();
+    assert_eq!((bench.dials(), bench.now), (1, dialled_at.saturating_add(50 * MS)));
 }
 
 #[test]
