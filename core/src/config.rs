@@ -20,7 +20,7 @@ pub enum OnAbandoned {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ShardConfig {
-    /// Bytes that all entries together may take, overhead included. Default 64 MiB.
+    /// Bytes that all entries together may take, overhead included. Above zero; default 64 MiB.
     pub budget: u64,
     /// Thousandths of the budget for hot copies of other nodes' keys, 0 to 900. Default 125, as in the Go systems.
     pub hot_per_mille: u16,
@@ -90,6 +90,7 @@ impl ShardConfig {
     /// The first field that is not.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let checks = [
+            (self.budget > 0, "budget", "above zero"),
             (self.hot_per_mille <= 900, "hot_per_mille", "0 to 900"),
             (self.negative_per_mille <= 500, "negative_per_mille", "0 to 500"),
             (

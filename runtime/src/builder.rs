@@ -294,7 +294,6 @@ const MIN_SHARD_BUDGET: u64 = 8 << 20;
 
 /// As many shards as keep cores apart, while each can still store a value at the value limit: its main share is at least 3/4 of it, once the hot and
 /// the negative share are taken off.
-
 fn default_shards(config: &ShardConfig) -> NonZeroU16 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
     let for_value = config.max_value_len.get() as u64 / 3 * 4 + (64 << 10);

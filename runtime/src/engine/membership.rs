@@ -179,6 +179,7 @@ impl Engine {
         now: Instant,
         fx: &mut Fx,
     ) {
+        let before = ring.fingerprint();
         match ring_of(membership, ring) {
             Ok(new) => *ring = Arc::new(new),
             Err(error) => {
@@ -186,8 +187,10 @@ impl Engine {
                 return;
             }
         }
-        let members = ring.members().iter().map(|member| member.name());
-        tracing::info!(epoch = ring.epoch().get(), members = ?members.collect::<Vec<_>>(), "the ring has changed");
+        if ring.fingerprint() != before {
+            let members: Vec<_> = ring.members().iter().map(|member| member.name()).collect();
+            tracing::info!(epoch = ring.epoch().get(), ?members, "the ring has changed");
+        }
         for member in ring.members().iter().filter(|member| member.id() != ME) {
             if self.peers.get(member.id()).is_none() {
                 let name = Arc::clone(member.shared_name());
