@@ -77,7 +77,6 @@ extern crate alloc;
 extern crate std;
 
 mod backoff;
-#[allow(dead_code)] // B2a, the adaptive window, is measured by `__bench` and not yet fed by the shard.
 mod cache;
 mod compose;
 mod config;
@@ -102,7 +101,7 @@ pub use cache::ENTRY_OVERHEAD;
 #[doc(hidden)]
 pub use cache::replay as __bench;
 pub use compose::{Machines, forget_here, pass_on, ring_of};
-pub use config::{GroupConfig, LinkConfig, OnAbandoned, ShardConfig, part_of};
+pub use config::{Eviction, GroupConfig, LinkConfig, OnAbandoned, ShardConfig, part_of};
 pub use effects::{
     Batch, Call, Completion, Disposition, Effects, FetchItem, Fetched, Intent, Invalidation, Level, Outcome,
     Protocol, RegistryIntent, Removed, Settled,

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::cache::{Cache, CacheConfig, Share, Stored};
-use crate::config::{GroupConfig, OnAbandoned, ShardConfig};
+use crate::config::{Eviction, GroupConfig, OnAbandoned, ShardConfig};
 use crate::effects::{Call, Completion, Effects, FetchItem, Fetched, Intent, Level};
 use crate::error::{ConfigError, Failure, FailureKind, LoadError};
 use crate::flight::{Flights, NewFlight, Reach, Source};
@@ -170,7 +170,14 @@ impl<W> Shard<W> {
             me,
             ring,
             groups: Vec::new(),
-            cache: Cache::new(&CacheConfig { main, hot, negative, expected_entry: EXPECTED_ENTRY, seed })?,
+            cache: Cache::new(&CacheConfig {
+                main,
+                hot,
+                negative,
+                expected_entry: EXPECTED_ENTRY,
+                seed,
+                adaptive: config.eviction == Eviction::B2Adaptive,
+            })?,
             flights: Flights::new(index, config.max_flights.get(), config.max_waiters.get())
                 .map_err(|_| ConfigError::OutOfMemory)?,
             clock: MonotonicClock::new(now),
@@ -425,6 +432,15 @@ impl<W> Shard<W> {
         };
         slot.epoch = slot.epoch.wrapping_add(1);
         true
+    }
+
+    /// Forgets everything here, at once: memory is short, say. O(entries). Loads in progress serve who waits, and are not kept.
+    pub fn clear(&mut self, now: Instant, out: &mut Effects<W>) {
+        self.observe(now);
+        for group in &mut self.groups {
+            group.epoch = group.epoch.wrapping_add(1);
+        }
+        self.cache.clear(&mut out.evicted);
     }
 
     /// Takes on a new ring. Entries stay where they are, and loads in progress go on as they began.

@@ -7,7 +7,9 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcache_core::{ConfigError, LinkConfig, OnAbandoned, Placement, Ring, RingEpoch, ShardConfig};
+use groupcache_core::{
+    ConfigError, Eviction, LinkConfig, OnAbandoned, Placement, Ring, RingEpoch, ShardConfig,
+};
 
 use crate::engine::{Control, Engine, EngineConfig, RegistryTimes};
 use crate::registry::{Registry, StaticRegistry};
@@ -151,6 +153,12 @@ impl<R> ServerBuilder<R> {
     /// Bytes that all cached entries together may take, overhead included. Default 64 MiB.
     pub const fn budget(mut self, bytes: u64) -> Self {
         self.shard.budget = bytes;
+        self
+    }
+
+    /// Who makes place for whom when the budget is used up.
+    pub const fn eviction(mut self, eviction: Eviction) -> Self {
+        self.shard.eviction = eviction;
         self
     }
 

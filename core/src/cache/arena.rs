@@ -45,6 +45,7 @@ impl<T> Arena<T> {
         self.slots.try_reserve_exact(slots.saturating_sub(self.slots.len()))
     }
 
+    #[cfg(any(test, feature = "__invariants"))]
     /// Slots in use.
     pub(super) const fn len(&self) -> u32 {
         self.len

@@ -35,6 +35,7 @@ const SKETCH_PART: u64 = 4;
 pub(super) struct B2 {
     budget: u64,
     capacity: u64,
+    side_tables: u64,
     tuning: Tuning,
     window_cap: u64,
     protected_cap: u64,
@@ -52,6 +53,7 @@ impl Policy for B2 {
         let mut policy = Self {
             budget,
             capacity: 0,
+            side_tables: 0,
             tuning: Tuning::default(),
             window_cap: 0,
             protected_cap: 0,
@@ -78,7 +80,7 @@ impl Policy for B2 {
     }
 
     fn table_bytes(&self) -> u64 {
-        self.sketch.bytes()
+        self.sketch.bytes() + self.side_tables
     }
 
     fn insert<T>(&mut self, arena: &mut Arena<T>, id: u32, dead: &impl Fn(&T) -> bool, out: &mut List) {
@@ -117,6 +119,20 @@ impl Policy for B2 {
         self.protected.clear();
     }
 
+    fn set_side_tables<T>(
+        &mut self,
+        arena: &mut Arena<T>,
+        bytes: u64,
+        dead: &impl Fn(&T) -> bool,
+        out: &mut List,
+    ) {
+        if bytes != self.side_tables {
+            self.side_tables = bytes;
+            self.set_limits();
+            self.settle(arena, NIL, dead, out);
+        }
+    }
+
     fn tune(&mut self, tuning: Tuning) {
         self.tuning = tuning;
         self.set_limits();
@@ -127,11 +143,11 @@ impl Policy for B2 {
         for list in [&self.window, &self.probation, &self.protected] {
             list.check(arena, seen)?;
         }
-        if self.capacity + self.sketch.bytes() > self.budget || self.bytes() > self.capacity {
+        if self.capacity + self.table_bytes() > self.budget || self.bytes() > self.capacity {
             return Err(alloc::format!(
                 "{} bytes of entries and {} of sketch in a budget of {}",
                 self.bytes(),
-                self.sketch.bytes(),
+                self.table_bytes(),
                 self.budget
             ));
         }
@@ -141,7 +157,7 @@ impl Policy for B2 {
 
 impl B2 {
     fn set_limits(&mut self) {
-        self.capacity = self.budget.saturating_sub(self.sketch.bytes());
+        self.capacity = self.budget.saturating_sub(self.table_bytes());
         self.window_cap = part(self.capacity, self.tuning.window_permille.min(1000));
         self.protected_cap = part(self.capacity - self.window_cap, PROTECTED_PART);
     }

@@ -4,8 +4,7 @@
 //! tuned a step towards the shadow that hit most. Shadows see the same requests at the same time, so no change of the traffic is mistaken for an
 //! effect of tuning, and a good setting is found even when all between it and the present one are bad.
 //!
-//! One adapter serves all shards of a cache, one share of it. It is fed beside the shards, under a lock of its own; a feed that is skipped
-//! because the lock is busy does no harm.
+//! An adapter serves one share of one shard, and is fed by it (`adaptive.rs`), so that shards stay independent of each other.
 
 use alloc::collections::TryReserveError;
 use core::mem::size_of;
@@ -67,7 +66,7 @@ pub(crate) struct Adapter {
 }
 
 impl Adapter {
-    /// An adapter for a share of `budget` bytes over all shards, which is expected to hold `entries` entries.
+    /// An adapter for a share of `budget` bytes, which is expected to hold `entries` entries.
     ///
     /// # Errors
     ///
@@ -92,6 +91,17 @@ impl Adapter {
         })
     }
 
+    /// The tuning in force.
+    pub(crate) const fn tuning(&self) -> Tuning {
+        self.tuning
+    }
+
+    /// Goes on from a tuning that another adapter has come to.
+    pub(crate) const fn with_tuning(mut self, tuning: Tuning) -> Self {
+        self.tuning = tuning;
+        self
+    }
+
     /// Which keys to feed.
     pub(crate) const fn sampler(&self) -> Sampler {
         self.sampler
@@ -104,7 +114,7 @@ impl Adapter {
     }
 
     /// Takes in one request for a sampled key: a miss, or a hit that was counted (of those that were not, nothing is to be learnt).
-    /// `charge` is what the entry is charged. Answers how to tune the share of every shard, where that changes.
+    /// `charge` is what the entry is charged. Answers how to tune the share, where that changes.
     pub(crate) fn feed(&mut self, hash: u64, charge: u32) -> Option<Tuning> {
         for shadow in &mut self.shadows {
             shadow.request(hash, charge);

@@ -7,6 +7,7 @@
 //! returns, and the evicted values go to a buffer of the caller's, to be freed outside its lock. It allocates when the slab or the index grows
 //! past what [`Cache::new`] reserved, which amortises to nothing; memory that is not to be had refuses the entry and never aborts.
 
+mod adaptive;
 mod arena;
 mod b2;
 mod b2a;
@@ -26,13 +27,14 @@ use alloc::vec::Vec;
 
 use hashbrown::HashTable;
 
+use self::adaptive::Adaptive;
 use self::arena::Arena;
 use self::b2::B2;
 #[allow(unused_imports)] // Until the shards feed it.
-pub(crate) use self::b2a::{Adapter, Sampler};
 pub use self::charge::ENTRY_OVERHEAD;
 use self::list::List;
 use self::policy::Policy;
+#[cfg(test)]
 pub(crate) use self::policy::Tuning;
 use crate::error::ConfigError;
 use crate::id::GroupId;
@@ -68,6 +70,8 @@ pub(crate) struct CacheConfig {
     pub(crate) expected_entry: u32,
     /// Seeds what little chance there is in eviction.
     pub(crate) seed: u64,
+    /// Whether the window of the main share adapts to the traffic: B2a in place of B2.
+    pub(crate) adaptive: bool,
 }
 
 /// What is known of a key.
@@ -90,8 +94,6 @@ pub(crate) struct Entry<'a> {
     pub(crate) expires: Instant,
     /// The epoch of its group that it was stored under.
     pub(crate) epoch: u32,
-    /// Whether the lookup counted a hit: false once the counter is full. An [`Adapter`] wants to hear of those that it did.
-    pub(crate) counted: bool,
     slot: &'a arena::Slot<Item>,
 }
 
@@ -176,11 +178,15 @@ pub(crate) struct Cache {
     index: HashTable<u32>,
     arena: Arena<Item>,
     main: B2,
+    adaptive: Option<Adaptive>,
     hot: B2,
     negative: B2,
     budgets: [u64; 3],
     counters: CacheCounters,
 }
+
+/// Shadows take at most one part in so many of the budget of the share that they are for.
+const SHADOW_PART: u64 = 8;
 
 impl Cache {
     /// An empty cache, its tables reserved for as many entries as `config` expects.
@@ -199,11 +205,16 @@ impl Cache {
             index: HashTable::new(),
             arena: Arena::new(),
             main: policy(0)?,
+            adaptive: None,
             hot: policy(1)?,
             negative: policy(2)?,
             budgets,
             counters: CacheCounters::default(),
         };
+        if config.adaptive {
+            cache.adaptive = Some(Adaptive::new(budgets[0], expected[0], config.seed)?);
+            cache.pay_for_shadows(&|_| false, &mut Vec::new());
+        }
         // An insertion takes its slot before it evicts: one spare.
         let slots = expected.iter().fold(1, |sum: usize, &entries| sum.saturating_add(entries as usize));
         cache.arena.try_reserve(slots).map_err(|_| ConfigError::OutOfMemory)?;
@@ -217,7 +228,10 @@ impl Cache {
     pub(crate) fn get(&self, key: &HashedKey<'_>, now: Instant, epoch: u32) -> Option<Entry<'_>> {
         let entry = self.peek(key).filter(|entry| entry.expires > now && entry.epoch == epoch)?;
         let counted = entry.touch();
-        Some(Entry { counted, ..entry })
+        if let Some(adaptive) = self.adaptive.as_ref().filter(|_| counted && entry.share == Share::Main) {
+            adaptive.note_hit(key.hash(), entry.charge());
+        }
+        Some(entry)
     }
 
     /// The entry of a key, dead or alive, without counting a hit. O(1).
@@ -229,7 +243,6 @@ impl Cache {
             share: item.share,
             expires: item.expires,
             epoch: item.epoch,
-            counted: false,
             slot: self.arena.slot(id),
         })
     }
@@ -247,9 +260,13 @@ impl Cache {
         evicted: &mut Vec<Value>,
     ) -> Inserted {
         let share = new.share;
+        let dead_item = |item: &Item| dead(item.group, item.expires, item.epoch);
+        let charge = charge::charge(new.key.as_bytes(), &new.stored);
+        if let (Share::Main, Some(charge)) = (share, charge) {
+            self.adapt(new.key.hash(), charge, &dead_item, evicted);
+        }
+        let charge = charge.filter(|&charge| u64::from(charge) <= self.policy(share).capacity());
         let found = self.find(&new.key.as_hashed());
-        let charge = charge::charge(new.key.as_bytes(), &new.stored)
-            .filter(|&charge| u64::from(charge) <= self.policy(share).capacity());
         let Some(charge) = charge else {
             if let Some(id) = found {
                 self.discard(id, evicted);
@@ -258,7 +275,6 @@ impl Cache {
             self.counters.too_large += 1;
             return Inserted::TooLarge;
         };
-        let dead_item = |item: &Item| dead(item.group, item.expires, item.epoch);
         let mut out = List::outgoing();
         let id = match found {
             Some(id) if self.arena.item(id).is_some_and(|item| item.share == share) => {
@@ -303,7 +319,8 @@ impl Cache {
         }
     }
 
-    /// Tunes the policy of a share: what an [`Adapter`] says.
+    /// Tunes the policy of a share.
+    #[cfg(test)]
     pub(crate) fn tune(&mut self, share: Share, tuning: Tuning) {
         self.policy_and_arena(share).0.tune(tuning);
     }
@@ -325,6 +342,25 @@ impl Cache {
 }
 
 impl Cache {
+    /// Tells the adapter of a miss, tunes the main share as it says, and has the share pay for what the shadows have grown by.
+    fn adapt(&mut self, hash: u64, charge: u32, dead: &impl Fn(&Item) -> bool, evicted: &mut Vec<Value>) {
+        let live = self.main.entries();
+        let Some(adaptive) = &mut self.adaptive else { return };
+        if let Some(tuning) = adaptive.note_miss(hash, charge, live) {
+            self.main.tune(tuning);
+        }
+        self.pay_for_shadows(dead, evicted);
+    }
+
+    /// Takes the shadows off the main share's budget. Shadows that take more than their part are given up: the share is too small to be worth adapting.
+    fn pay_for_shadows(&mut self, dead: &impl Fn(&Item) -> bool, evicted: &mut Vec<Value>) {
+        let most = self.budgets[Share::Main as usize] / SHADOW_PART;
+        self.adaptive = self.adaptive.take().filter(|adaptive| adaptive.bytes() <= most);
+        let (bytes, mut out) = (self.adaptive.as_ref().map_or(0, Adaptive::bytes), List::outgoing());
+        self.main.set_side_tables(&mut self.arena, bytes, dead, &mut out);
+        let _none_is_new = self.carry_out(out, arena::NIL, dead, evicted);
+    }
+
     fn find(&self, key: &HashedKey<'_>) -> Option<u32> {
         let same = |&id: &u32| {
             self.arena.slot(id).hash == key.hash()

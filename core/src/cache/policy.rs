@@ -67,6 +67,16 @@ pub(super) trait Policy: Sized {
     /// Forgets all slots without touching them. What was learnt of keys may stay.
     fn clear(&mut self);
 
+    /// Takes `bytes` off the budget for tables that serve this policy and are kept elsewhere, and evicts until all fits. They count as its own from
+    /// now on.
+    fn set_side_tables<T>(
+        &mut self,
+        arena: &mut Arena<T>,
+        bytes: u64,
+        dead: &impl Fn(&T) -> bool,
+        out: &mut List,
+    );
+
     /// Sets what can be set while it runs. The next insertion carries it out. A policy without such a part ignores it.
     fn tune(&mut self, tuning: Tuning);
 

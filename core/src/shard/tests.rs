@@ -377,6 +377,20 @@ fn a_flush_forgets_every_key_of_the_group_and_fences_its_loads() {
 }
 
 #[test]
+fn clearing_forgets_all_at_once_and_fences_what_is_loading() {
+    let mut bench = Bench::alone();
+    bench.wait("held", 1);
+    let load = bench.take_load();
+    bench.loaded(load, value("v"));
+    bench.wait("loading", 2);
+    let load = bench.take_load();
+    bench.shard.clear(bench.now, &mut bench.out);
+    assert_eq!((bench.shard.usage().entries, bench.hit("held")), (0, None));
+    bench.loaded(load, value("v"));
+    assert_eq!((bench.served().len(), bench.hit("loading")), (2, None));
+}
+
+#[test]
 fn a_removed_group_answers_nothing_and_starts_empty_when_it_comes_back() {
     let mut bench = Bench::alone();
     bench.wait("k", 1);
@@ -822,6 +836,7 @@ fn every_accepted_waiter_is_served_once_or_given_back_whatever_happens() {
             config.work_per_call = NonZeroU32::new(2).unwrap();
             if seed % 2 == 0 {
                 config.on_abandoned = OnAbandoned::Abort;
+                config.eviction = Eviction::B2Adaptive;
             }
         });
         let mut model = Model::default();

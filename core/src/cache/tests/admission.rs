@@ -112,3 +112,34 @@ fn the_same_calls_lead_to_the_same_cache() {
     };
     assert_eq!(run(), run());
 }
+
+/// Hits among the second of two requests for every name, which come 1,400 turns apart.
+fn second_hits(adaptive: bool) -> u32 {
+    let budget = 4 << 20;
+    let config = CacheConfig { main: budget, hot: 0, negative: 0, expected_entry: 1_000, seed: 1, adaptive };
+    let mut cache = Cache::new(&config).unwrap();
+    let mut hits = 0;
+    for turn in 0..60_000_u32 {
+        for name in [Some(turn), turn.checked_sub(1_400)].into_iter().flatten() {
+            let bytes = name.to_be_bytes();
+            let key = HashedKey::new(GroupId::new(0), &bytes, hash_of(name));
+            if cache.get(&key, NOW, 0).is_some() {
+                hits += 1;
+            } else {
+                let _ = cache.insert(entry_of(name, 800), |_, _, _| false, &mut Vec::new());
+                assert!(cache.usage(Share::Main).bytes <= budget);
+            }
+        }
+    }
+    cache.check_invariants().unwrap();
+    hits
+}
+
+#[test]
+fn an_adaptive_window_finds_what_is_recent_and_never_frequent() {
+    let (fixed, adaptive) = (second_hits(false), second_hits(true));
+    assert!(
+        adaptive > 30_000 && adaptive > 4 * fixed,
+        "{adaptive} with an adaptive window, {fixed} with a fixed one"
+    );
+}

@@ -12,7 +12,14 @@ const NOW: Instant = Instant::from_nanos(1_000);
 
 /// A cache whose shares are of `budget` bytes each.
 fn cache_of(budget: u64) -> Cache {
-    let config = CacheConfig { main: budget, hot: budget, negative: budget, expected_entry: 200, seed: 1 };
+    let config = CacheConfig {
+        main: budget,
+        hot: budget,
+        negative: budget,
+        expected_entry: 200,
+        seed: 1,
+        adaptive: false,
+    };
     Cache::new(&config).unwrap()
 }
 

@@ -29,6 +29,7 @@ impl Model {
             negative: rng.below(2_000),
             expected_entry: [0, 50, 200, 5_000][rng.below(4) as usize],
             seed,
+            adaptive: rng.below(2) == 0,
         };
         Self {
             cache: Cache::new(&config).unwrap(),

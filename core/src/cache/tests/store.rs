@@ -213,7 +213,8 @@ fn the_tables_do_not_grow_once_the_cache_is_full() {
 
 #[test]
 fn a_share_that_holds_more_entries_than_expected_pays_for_a_larger_sketch() {
-    let config = CacheConfig { main: 1 << 20, hot: 0, negative: 0, expected_entry: 10_000, seed: 1 };
+    let config =
+        CacheConfig { main: 1 << 20, hot: 0, negative: 0, expected_entry: 10_000, seed: 1, adaptive: false };
     let mut cache = Cache::new(&config).unwrap();
     let before = cache.main.table_bytes();
     for name in 0..8_000 {
@@ -231,6 +232,13 @@ fn a_share_that_holds_more_entries_than_expected_pays_for_a_larger_sketch() {
 
 #[test]
 fn tables_that_memory_cannot_hold_are_a_typed_error() {
-    let config = CacheConfig { main: u64::MAX, hot: u64::MAX, negative: 0, expected_entry: 1, seed: 1 };
+    let config = CacheConfig {
+        main: u64::MAX,
+        hot: u64::MAX,
+        negative: 0,
+        expected_entry: 1,
+        seed: 1,
+        adaptive: false,
+    };
     assert_eq!(Cache::new(&config).map(|_| ()), Err(ConfigError::OutOfMemory));
 }
