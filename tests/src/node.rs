@@ -347,8 +347,8 @@ mod tests {
     #[test]
     fn a_ring_is_read_with_its_members_sorted_by_name() {
         let json = serde_json::json!({"placement": "slots/1", "epoch": 3, "fingerprint": "00ff00ff00ff00ff", "members": [
-            {"name": "127.0.0.1:2", "weight": 1, "share": 0.5, "me": true},
-            {"name": "127.0.0.1:1", "weight": 1, "share": 0.5, "me": false}]});
+            {"name": "127.0.0.1:2", "weight": 1, "share": 0.5, "me": true, "up": true},
+            {"name": "127.0.0.1:1", "weight": 1, "share": 0.5, "me": false, "up": false}]});
         let ring = Ring::parse(&json).expect("a ring");
         assert_eq!(ring.names(), ["127.0.0.1:1", "127.0.0.1:2"]);
         assert!(ring.members[0].me && !ring.members[1].me);
