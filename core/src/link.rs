@@ -457,7 +457,8 @@ impl Link {
 
     /// Opens the breaker.
     fn go_down<W>(&mut self, now: Instant, connected: bool, cause: Option<&Cause>, out: &mut Effects<W>) {
-        self.stats.opened += 1;
+        // A redial that failed leaves the breaker as open as it was.
+        self.stats.opened += u64::from(!matches!(self.state, State::Redialling { .. }));
         self.state = State::Down { until: now.saturating_add(self.backoff.fail()), connected };
         self.fail_in_flight(cause, out);
         self.fail_queue(cause, out);

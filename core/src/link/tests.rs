@@ -205,6 +205,7 @@ fn a_dead_peer_costs_one_dial_and_then_refuses_at_once_until_it_is_back() {
         assert!(pause <= LinkConfig::default().backoff_max);
         last = bench.now;
     }
+    assert_eq!(bench.link.stats().opened, 1, "it never closed in between");
     bench.sleep_to_wake();
     bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
     bench.out.drain_intents();

@@ -229,6 +229,7 @@ impl Engine {
                 }
             };
             let (closed, protocol) = (channel.closed(), channel.protocol());
+            tracing::info!(peer = %peer.name, ?protocol, "connected to the peer");
             let number = peer.connect(channel);
             let mut fx = Fx::new();
             let now = engine.clock.now();
@@ -236,7 +237,7 @@ impl Engine {
             engine.carry_out(&mut fx);
             let cause = closed.await;
             if peer.lose(number) {
-                tracing::debug!(peer = %peer.name, %cause, "lost the connection to the peer");
+                tracing::warn!(peer = %peer.name, %cause, "lost the connection to the peer");
                 engine.disconnected(&peer, cause);
             }
         }));
