@@ -26,7 +26,7 @@ fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
 fn every_test_that_the_parity_table_names_exists() {
     let root = repository();
     let mut tests = BTreeSet::new();
-    tests_below(&root, &mut tests);
+    tests_below(root, &mut tests);
     let table = fs::read_to_string(root.join("runtime/PARITY.md")).expect("the table");
     let shown_by =
         table.lines().filter(|line| line.starts_with('|')).filter_map(|line| line.rsplit('|').nth(1));
