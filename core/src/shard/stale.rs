@@ -59,8 +59,8 @@ impl<W> Shard<W> {
         grace: impl Fn(&GroupConfig) -> Duration,
     ) -> Option<Fetched> {
         let group: &Group = self.groups.get(key.group().index() as usize).filter(|group| group.live)?;
-        let entry = self.cache.peek(key)?;
-        let in_time = now < entry.expires.saturating_add(grace(&group.config));
+        let (entry, grace) = (self.cache.peek(key)?, grace(&group.config));
+        let in_time = !grace.is_zero() && now < entry.expires.saturating_add(grace);
         match entry.stored {
             Stored::Value(value) if in_time && entry.epoch == group.epoch && entry.share == Share::Main => {
                 entry.touch();

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use groupcache_core::{
-    Answer, Attempt, Disposition, Effects, Failure, FailureKind, FlightId, GroupId, HashedKey, Instant, Load,
-    LoadError, LoadRequest, Member, OnAbandoned, Outcome, PeerId, Placement, Refused, Ring, RingEpoch, Route,
-    Shard, ShardConfig, Value,
+    Answer, Attempt, Disposition, Effects, Eviction, Failure, FailureKind, FlightId, GroupId, HashedKey,
+    Instant, Load, LoadError, LoadRequest, Member, OnAbandoned, Outcome, PeerId, Placement, Refused, Ring,
+    RingEpoch, Route, Shard, ShardConfig, Value,
 };
 
 use self::model::{Flight, KeyId, Model, began, value_of};
@@ -70,7 +70,8 @@ enum Ask {
 impl Bench {
     fn new(bytes: &mut Unstructured<'_>) -> Result<Self> {
         let mut config = ShardConfig::default();
-        config.budget = *bytes.choose(&[0, 700, 3_000, 1 << 20, 1 << 20])?;
+        config.budget = *bytes.choose(&[1, 700, 3_000, 1 << 20, 1 << 20])?;
+        config.eviction = *bytes.choose(&[Eviction::B2, Eviction::B2Adaptive])?;
         config.hot_per_mille = *bytes.choose(&[0, 125, 500, 900])?;
         config.negative_per_mille = *bytes.choose(&[0, 15, 99])?;
         config.max_key_len = NonZeroUsize::new(8).expect("above zero");
