@@ -66,7 +66,7 @@ counters! {
     evictions,
     /// Expired or flushed entries whose place was reclaimed.
     reclaimed,
-    /// Values that were delivered and not kept, being too large for their share or not admitted.
+    /// Values that were delivered and not kept: too large for their share, not admitted, out of time, or a successor's.
     not_stored,
     /// Values over the value limit.
     oversize,

@@ -53,7 +53,10 @@ impl<W> Shard<W> {
         let Some(slot) = self.flights.resolve(id) else { return self.stale() };
         let is_current = self.flights.get(slot).is_some_and(|flight| flight.attempt == attempt);
         let answer = match outcome {
-            Outcome::Value { value, ttl } => self.take_value(now, slot, level, value, ttl, out),
+            Outcome::Value { value, ttl } => {
+                let at_first_hand = level == Level::Origin || self.is_owners_word(slot, attempt, is_current);
+                self.take_value(now, slot, (level, at_first_hand), value, ttl, out)
+            }
             Outcome::Failed(_) | Outcome::Unreachable(_) if !is_current => return self.stale(),
             Outcome::Failed(failure) => {
                 if self.asks_for_more_time(slot, &failure) {
@@ -90,7 +93,7 @@ impl<W> Shard<W> {
         &mut self,
         now: Instant,
         slot: u32,
-        level: Level,
+        (level, at_first_hand): (Level, bool),
         value: Value,
         ttl: Option<Duration>,
         out: &mut Effects<W>,
@@ -105,12 +108,25 @@ impl<W> Shard<W> {
             return Ok(Fetched::new(value, level, now));
         };
         let (share, expires) = self.placement(now, &key, level, ttl);
-        if expires <= now {
-            // The owner gave out an expired value, or the loader said that this one is not to be kept.
+        if !at_first_hand || expires <= now {
+            // A successor's value, an expired one that the owner gave out, or one that the loader said is not to be kept.
+            self.counters.not_stored.increment();
             return Ok(Fetched::new(value, level, expires));
         }
         self.keep(now, slot, (share, expires), Stored::Value(value.clone()), out);
         Ok(Fetched::new(value, level, expires))
+    }
+
+    /// Whether a peer's value came from the key's owner. Only such a one is kept: a removal reaches the owner before anybody else, so what it gives out
+    /// later is new. A successor may be told after this node, and give out what was removed in between.
+    fn is_owners_word(&self, slot: u32, attempt: Attempt, is_current: bool) -> bool {
+        self.flights.get(slot).is_some_and(|flight| match flight.source {
+            Source::Peer(peer) if is_current => {
+                self.ring.owner(flight.key.as_bytes()).is_some_and(|owner| owner.id() == peer)
+            }
+            // The first that a flight asks is the owner.
+            Source::Peer(_) | Source::Origin => attempt.index() == 0,
+        })
     }
 
     /// Puts what a flight brought into the cache, unless a removal or a flush came after the flight began.

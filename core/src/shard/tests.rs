@@ -271,6 +271,19 @@ fn an_unreachable_owner_is_followed_by_its_successor_and_then_by_the_local_origi
 }
 
 #[test]
+fn a_value_from_a_successor_is_delivered_and_not_kept() {
+    let mut bench = Bench::new(4, |_| {});
+    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1), PeerId::new(2)]);
+    bench.wait(&k, 1);
+    let (_, flight, attempt, _) = bench.take_fetch();
+    bench.fetched(flight, attempt, Outcome::Unreachable(None));
+    let (_, flight, attempt, _) = bench.take_fetch();
+    bench.fetched(flight, attempt, value("v"));
+    assert_eq!(bench.served(), [(1, Ok(b"v".to_vec()))]);
+    assert_eq!(bench.hit(&k), None, "a removal might reach this node before the successor");
+}
+
+#[test]
 fn a_successor_that_is_this_node_loads_here() {
     let mut bench = Bench::new(4, |_| {});
     let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1), ME]);
