@@ -180,6 +180,19 @@ fn a_value_expires_with_its_ttl() {
 }
 
 #[test]
+fn an_expired_value_outlives_an_origin_that_fails_as_long_as_it_may() {
+    let origin = Origin::start();
+    let args = ["--ttl", "200ms", "--stale-if-error", "1h"];
+    let node = Node::start(&NodeOptions::new().group("web", &origin.url()).args(args));
+    assert_eq!(node.get("web", "k").expect(200).body, value_of("k"));
+    origin.behave("k", groupcache_tests::Behaviour::Status(500));
+    poll_until("the origin is asked again, in vain", Duration::from_secs(5), || {
+        assert_eq!(node.get("web", "k").expect(200).body, value_of("k"));
+        ensure(node.stat("stale_rescues") > 0, || "it is not".to_owned())
+    });
+}
+
+#[test]
 fn the_budget_holds_whatever_is_asked_for() {
     let directory = TempDir::new().expect("a directory");
     for index in 0..60 {

@@ -140,6 +140,14 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = duration)]
     pub(crate) negative_ttl: Duration,
 
+    /// How long after its --ttl a value is still given out while it is loaded anew behind the answer.
+    #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = grace)]
+    pub(crate) stale_while_revalidate: Duration,
+
+    /// How long after its --ttl a value is still given out when loading it anew fails.
+    #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = grace)]
+    pub(crate) stale_if_error: Duration,
+
     /// How long a copy of another node's key is kept, at most: the bound on staleness when a removal does not reach this node.
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
     pub(crate) hot_ttl: Duration,
@@ -268,11 +276,16 @@ fn size(text: &str) -> Result<ByteSize, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("must be longer than 0".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}: expected a duration such as 500ms, 30s or 5m")),
+    match grace(text)? {
+        Duration::ZERO => Err("must be longer than 0".to_owned()),
+        duration => Ok(duration),
     }
+}
+
+/// A duration that may be none.
+fn grace(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}: expected a duration such as 500ms, 30s or 5m"))
 }
 
 fn placement(text: &str) -> Result<Placement, String> {

@@ -25,7 +25,12 @@ pub(crate) async fn build(args: &ServeArgs) -> Result<Server, Exit> {
             return Err(Exit::usage(format!("group `{}` is given twice", group.name)));
         }
         let origin = origins.open(&group.source).map_err(refused)?;
-        let mut builder = server.group_builder(&group.name).negative_ttl(args.negative_ttl).retriever(origin);
+        let mut builder = server
+            .group_builder(&group.name)
+            .negative_ttl(args.negative_ttl)
+            .stale_while_revalidate(args.stale_while_revalidate)
+            .stale_if_error(args.stale_if_error)
+            .retriever(origin);
         if let Some(ttl) = args.ttl {
             builder = builder.ttl(ttl);
         }
