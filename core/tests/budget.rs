@@ -52,12 +52,12 @@ impl Bench {
             Intent::Load { flight, attempt, .. } => (flight, attempt, true),
             other => panic!("{other:?}"),
         });
-        let asked = intents.last();
+        let asked = intents.collect::<Vec<_>>().pop();
         let calls = self.out.drain_calls().map(|call| match call {
             Call::Fetch { item, .. } => (item.flight, item.attempt, false),
             other => panic!("{other:?}"),
         });
-        calls.last().or(asked)
+        calls.collect::<Vec<_>>().pop().or(asked)
     }
 
     fn answer(&mut self, now: Instant, asked: (FlightId, Attempt, bool), outcome: Outcome) {
