@@ -35,6 +35,8 @@ pub struct Link {
     state: State,
     protocol: Protocol,
     queue: VecDeque<FetchItem>,
+    /// No deadline in the queue lies before this.
+    queue_until: Instant,
     in_flight: Vec<InFlight>,
     next_batch: u64,
     backoff: Backoff,
@@ -157,6 +159,7 @@ impl Link {
             config,
             protocol: Protocol::Batched,
             queue: VecDeque::new(),
+            queue_until: Instant::MAX,
             in_flight: Vec::new(),
             next_batch: 0,
             failures_in_a_row: 0,
@@ -193,6 +196,7 @@ impl Link {
             self.stats.refused_full += 1;
             return Err(LinkRefused::QueueFull { max });
         }
+        self.queue_until = self.queue_until.min(item.deadline);
         self.queue.push_back(item);
         self.send_ready(now, out);
         Ok(())
@@ -267,6 +271,7 @@ impl Link {
                 self.protocol = Protocol::Single;
                 self.note_success();
                 for item in over.into_unsettled().rev() {
+                    self.queue_until = self.queue_until.min(item.deadline);
                     self.queue.push_front(item);
                 }
             }
@@ -384,7 +389,8 @@ impl Link {
             State::Up { .. } | State::Probing | State::Closed => Wake::Idle,
         };
         let batches = self.in_flight.iter().filter_map(InFlight::deadline).min().map_or(Wake::Idle, Wake::At);
-        match state.earlier(batches) {
+        let queue = if self.queue.is_empty() { Wake::Idle } else { Wake::At(self.queue_until) };
+        match state.earlier(batches).earlier(queue) {
             Wake::At(at) if at <= self.clock.latest() => Wake::Now,
             wake @ (Wake::Now | Wake::At(_) | Wake::Idle) => wake,
         }

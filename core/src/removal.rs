@@ -14,7 +14,8 @@ use crate::time::{Instant, MonotonicClock, Wake};
 /// Spreads removals and flushes.
 ///
 /// The order matters. The owner forgets first: from then on no load that any member begins can bring the old value back from it. Then everybody
-/// else forgets, and fences the loads in progress. No memory is kept per removed key. Members that do not acknowledge in time are named in the
+/// else forgets, and fences the loads in progress. No memory is kept per removed key. Every member owns keys of a group, so a flush goes to
+/// everybody, and then to everybody again: in between, who had forgotten may have fetched an old value from an owner that had not. Members that do not acknowledge in time are named in the
 /// result; what they hold lives on for at most the hot TTL.
 #[derive(Debug)]
 pub struct Removals<W> {
@@ -35,7 +36,7 @@ struct Removal<W> {
     waiter: W,
     /// Who has not answered in this phase.
     pending: Vec<PeerId>,
-    /// Who is told once the owner has answered.
+    /// Who is told once the owner has answered, or, of a flush, once everybody has.
     later: Vec<PeerId>,
     unacknowledged: Vec<PeerId>,
     /// Whether the owner is done with, and everybody else has been told.
@@ -75,6 +76,23 @@ impl<W> RemovalRequest<W> {
     }
 }
 
+impl<W> Removal<W> {
+    /// Goes on without who has not answered.
+    fn give_up(&mut self) {
+        let pending = core::mem::take(&mut self.pending);
+        self.name(&pending);
+    }
+
+    /// Names members in the result, each once. O(members^2) when nobody answers.
+    fn name(&mut self, members: &[PeerId]) {
+        for &member in members {
+            if !self.unacknowledged.contains(&member) {
+                self.unacknowledged.push(member);
+            }
+        }
+    }
+}
+
 impl<W> Removals<W> {
     /// No removals yet; `max` at a time.
     pub const fn new(max: u32, now: Instant) -> Self {
@@ -98,11 +116,15 @@ impl<W> Removals<W> {
             return Err(Refused { error: LoadError::RemovalsFull { max: self.max }, waiter });
         }
         members.retain(|&member| Some(member) != owner);
+        let first = match &what {
+            Invalidation::Key(_) => Vec::from_iter(owner),
+            Invalidation::Group(_) => members.clone(),
+        };
         let half = now.saturating_add(deadline.saturating_since(now) / 2);
         let removal = Removal {
             what,
             waiter,
-            pending: Vec::from_iter(owner),
+            pending: first,
             later: members,
             unacknowledged: Vec::new(),
             told_all: false,
@@ -114,10 +136,7 @@ impl<W> Removals<W> {
             self.slots.len() - 1
         });
         self.slots[slot].removal = Some(removal);
-        match owner {
-            Some(_) => self.tell_pending(slot, out),
-            None => self.end_phase(slot, out),
-        }
+        self.begin(slot, out);
         Ok(())
     }
 
@@ -142,7 +161,7 @@ impl<W> Removals<W> {
         };
         state.pending.swap_remove(position);
         if !acknowledged {
-            state.unacknowledged.push(peer);
+            state.name(&[peer]);
         }
         if state.pending.is_empty() {
             self.end_phase(index, out);
@@ -157,7 +176,7 @@ impl<W> Removals<W> {
             while let Some(removal) =
                 self.slots[index].removal.as_mut().filter(|removal| removal.phase_end <= now)
             {
-                removal.unacknowledged.append(&mut removal.pending);
+                removal.give_up();
                 self.end_phase(index, out);
             }
         }
@@ -180,9 +199,9 @@ impl<W> Removals<W> {
         self.clock.observe(now);
         for index in 0..self.slots.len() {
             if let Some(removal) = self.slots[index].removal.as_mut() {
-                removal.unacknowledged.append(&mut removal.pending);
-                let mut later = core::mem::take(&mut removal.later);
-                removal.unacknowledged.append(&mut later);
+                removal.give_up();
+                let later = core::mem::take(&mut removal.later);
+                removal.name(&later);
                 self.finish(index, out);
             }
         }
@@ -194,9 +213,25 @@ impl<W> Removals<W> {
         self.slots.iter().filter(|slot| slot.removal.is_some()).count()
     }
 
+    /// Turns to who is first, if anybody is.
+    fn begin(&mut self, index: usize, out: &mut Effects<W>) {
+        let Some(removal) = self.slots[index].removal.as_ref() else { return };
+        if removal.pending.is_empty() {
+            self.end_phase(index, out);
+            return;
+        }
+        if let what @ Invalidation::Group(_) = &removal.what {
+            out.calls.push(Call::Invalidate { what: what.clone() });
+        }
+        self.tell_pending(index, out);
+    }
+
     /// The pending have answered or are given up: turns to the others, or finishes.
     fn end_phase(&mut self, index: usize, out: &mut Effects<W>) {
-        let Some(removal) = self.slots[index].removal.as_mut() else { return };
+        let slot = &mut self.slots[index];
+        // What is still to come from the phase that is over must not count for the next.
+        slot.generation = slot.generation.wrapping_add(1);
+        let Some(removal) = slot.removal.as_mut() else { return };
         if core::mem::replace(&mut removal.told_all, true) {
             self.finish(index, out);
             return;

@@ -1,11 +1,13 @@
 //! What the tests of groupcache share: real processes on loopback, an origin that misbehaves on request, and a client that believes nothing.
 //!
-//! The tests in `tests/tests` drive the real `groupcache` binary over sockets. This library starts it and what it talks to ([`Node`], [`Fleet`],
+//! Most tests in `tests/tests` drive the real `groupcache` binary over sockets. This library starts it and what it talks to ([`Node`], [`Fleet`],
 //! [`Etcd`], [`Origin`]), asks it ([`http`], [`Load`]) and waits for it ([`poll_until`]). A harness has nobody to return an error to: everything
-//! here panics with a sentence when a test cannot go on, and every wait has a deadline.
+//! here panics with a sentence when a test cannot go on, and every wait has a deadline. [`cluster`] runs the core's nodes without sockets, on a
+//! virtual clock, and [`fuzz`] runs the core's machines against models.
 
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 mod etcd;
 mod fleet;
 pub mod fuzz;

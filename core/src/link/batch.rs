@@ -70,8 +70,11 @@ impl Link {
     /// Sends what is queued, as far as the windows allow.
     pub(super) fn send_ready<W>(&mut self, now: Instant, out: &mut Effects<W>) {
         while !self.queue.is_empty() && self.has_room() {
-            let Some(items) = self.form_batch(now, out) else { return };
+            let Some(items) = self.form_batch(now, out) else { break };
             self.send(items, out);
+        }
+        if self.queue.is_empty() {
+            self.queue_until = Instant::MAX;
         }
     }
 
@@ -174,7 +177,24 @@ impl Link {
         for _ in 0..silent {
             self.note_failure(now, out);
         }
+        self.expire_queue(now, out);
         self.send_ready(now, out);
+    }
+
+    /// Settles what has run out of time before it could be sent: its flight can still ask elsewhere. O(queued) when something has.
+    fn expire_queue<W>(&mut self, now: Instant, out: &mut Effects<W>) {
+        if self.queue_until > now {
+            return;
+        }
+        self.queue_until = Instant::MAX;
+        for item in core::mem::take(&mut self.queue) {
+            if item.deadline <= now {
+                self.settle_expired(item, out);
+            } else {
+                self.queue_until = self.queue_until.min(item.deadline);
+                self.queue.push_back(item);
+            }
+        }
     }
 
     pub(super) fn abort_batch<W>(&mut self, index: usize, out: &mut Effects<W>) {

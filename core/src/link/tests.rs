@@ -312,6 +312,18 @@ fn a_silent_peer_is_given_up_at_the_fetches_deadline_and_counts_as_failed() {
 }
 
 #[test]
+fn a_queued_fetch_is_given_back_at_its_deadline_while_the_window_is_full() {
+    let mut bench = Bench::up(|config| config.window = one(1));
+    bench.fetch(1).unwrap();
+    let sooner = item(2, bench.now.saturating_add(10 * MS));
+    bench.link.fetch(bench.now, sooner, &mut bench.out).unwrap();
+    bench.sleep_to_wake();
+    assert_eq!(bench.now, Instant::from_nanos(5).saturating_add(10 * MS));
+    assert_eq!(bench.settled(), [(2, false)], "its flight has time left to ask elsewhere");
+    assert_eq!(bench.link.next_wake(), Wake::At(Instant::from_nanos(5).saturating_add(1000 * MS)));
+}
+
+#[test]
 fn a_cancelled_fetch_leaves_the_queue_or_aborts_its_batch_when_it_is_the_last_in_it() {
     let mut bench = Bench::up(|config| config.window = one(1));
     bench.fetch(1).unwrap();

@@ -5,8 +5,9 @@ use core::time::Duration;
 
 use super::*;
 use crate::id::GroupId;
+use crate::value::{HashedKey, Key};
 
-const WHAT: Invalidation = Invalidation::Group(GroupId::new(0));
+const G: GroupId = GroupId::new(0);
 const OWNER: PeerId = PeerId::new(1);
 
 struct Bench {
@@ -21,9 +22,19 @@ impl Bench {
     }
 
     fn start(&mut self, owner: Option<PeerId>, members: &[u32]) -> Result<(), LoadError> {
+        let key = Key::from(&HashedKey::new(G, b"k", 1));
+        self.start_with(Invalidation::Key(key), owner, members)
+    }
+
+    fn start_with(
+        &mut self,
+        what: Invalidation,
+        owner: Option<PeerId>,
+        members: &[u32],
+    ) -> Result<(), LoadError> {
         let members = members.iter().copied().map(PeerId::new).collect();
         let deadline = self.now.saturating_add(Duration::from_secs(2));
-        let request = RemovalRequest::new(WHAT, "w", members, deadline).owner(owner);
+        let request = RemovalRequest::new(what, "w", members, deadline).owner(owner);
         self.removals.start(self.now, request, &mut self.out).map_err(|refused| refused.error)
     }
 
@@ -125,4 +136,32 @@ fn a_shutdown_ends_every_removal_and_names_all_who_have_not_acknowledged() {
     bench.start(Some(OWNER), &[1, 2]).unwrap();
     bench.removals.shutdown(bench.now, &mut bench.out);
     assert_eq!(bench.finished(), Some([OWNER, PeerId::new(2)].to_vec()));
+}
+
+#[test]
+fn a_flush_is_told_to_everybody_twice_since_everybody_owns_keys() {
+    let mut bench = Bench::new();
+    bench.start_with(Invalidation::Group(G), None, &[1, 2]).unwrap();
+    assert!(bench.applied_here());
+    let first = bench.told();
+    assert_eq!(first.len(), 2);
+    bench.answer(first[0], true);
+    assert!(bench.told().is_empty());
+    bench.answer(first[1], true);
+    assert!(bench.applied_here());
+    let second = bench.told();
+    assert_eq!(second.len(), 2);
+    assert_eq!(bench.answer(first[0], true), Disposition::Stale, "an answer counts for its own round");
+    second.iter().for_each(|&told| assert_eq!(bench.answer(told, true), Disposition::Applied));
+    assert_eq!(bench.finished(), Some(Vec::new()));
+}
+
+#[test]
+fn a_member_that_is_silent_in_both_rounds_of_a_flush_is_named_once() {
+    let mut bench = Bench::new();
+    bench.start_with(Invalidation::Group(G), None, &[1, 2]).unwrap();
+    for _round in 0..2 {
+        bench.pass(Duration::from_secs(1));
+    }
+    assert_eq!(bench.finished(), Some([PeerId::new(1), PeerId::new(2)].to_vec()));
 }

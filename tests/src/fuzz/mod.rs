@@ -2,12 +2,34 @@
 //!
 //! A body decodes what it does from the bytes it is given, and panics when an invariant does not hold. Any bytes will do.
 
+mod link;
+mod node;
+mod ring;
+mod shard;
 mod time;
 
+pub use link::link;
+pub use node::node;
+pub use ring::ring;
+pub use shard::shard;
 pub use time::time;
 
-/// A body.
-pub type Body = fn(&[u8]);
+/// A body, by the name of its target.
+#[derive(Clone, Copy, Debug)]
+pub struct Body {
+    /// The target's name.
+    pub name: &'static str,
+    /// Runs the body on an input.
+    pub run: fn(&[u8]),
+    /// How many inputs from a seed `cargo test` runs: as many as take a second or two without optimisation.
+    pub seeds: u64,
+}
 
-/// Every body by the name of its target.
-pub const BODIES: &[(&str, Body)] = &[("time", time)];
+/// Every body.
+pub const BODIES: &[Body] = &[
+    Body { name: "link", run: link, seeds: 300 },
+    Body { name: "node", run: node, seeds: 60 },
+    Body { name: "ring", run: ring, seeds: 8 },
+    Body { name: "shard", run: shard, seeds: 300 },
+    Body { name: "time", run: time, seeds: 300 },
+];
