@@ -13,7 +13,7 @@ use groupcache_tests::fuzz::run_shard;
 
 /// An operation decodes from some 5 bytes: one shard lives for about 50,000 of them.
 const INPUT: usize = 1 << 18;
-const SHARE: u64 = 500_000;
+const SHARE: u64 = 200_000;
 
 #[test]
 fn a_random_workload_keeps_every_invariant_and_leaves_no_waiter_load_or_timer_behind() {
