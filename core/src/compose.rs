@@ -30,17 +30,27 @@ pub trait Machines<W> {
 /// attempts.
 pub fn pass_on<W>(machines: &mut impl Machines<W>, now: Instant, fx: &mut Effects<W>) {
     while !fx.calls.is_empty() || !fx.settled.is_empty() {
-        for call in core::mem::take(&mut fx.calls) {
+        let mut calls = core::mem::take(&mut fx.calls);
+        for call in calls.drain(..) {
             pass_call(machines, now, call, fx);
         }
-        for fetch in core::mem::take(&mut fx.settled) {
+        give_back(&mut fx.calls, calls);
+        let mut settled = core::mem::take(&mut fx.settled);
+        for fetch in settled.drain(..) {
             if fetch.flight.shard() < machines.shards() {
                 machines.with_shard(fetch.flight.shard(), |shard| {
                     shard.handle_fetched(now, fetch.flight, fetch.attempt, fetch.outcome, fx)
                 });
             }
         }
+        give_back(&mut fx.settled, settled);
     }
+}
+
+/// Returns a drained buffer to where it came from, so that the next turn need not allocate one.
+fn give_back<T>(place: &mut Vec<T>, mut drained: Vec<T>) {
+    drained.append(place);
+    *place = drained;
 }
 
 fn pass_call<W>(machines: &mut impl Machines<W>, now: Instant, call: Call, fx: &mut Effects<W>) {

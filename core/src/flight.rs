@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashTable;
 
-use crate::error::LoadError;
+use crate::error::{ConfigError, LoadError};
 use crate::id::{Attempt, FlightId, PeerId, Ticket};
 use crate::time::Instant;
 use crate::timers::Timers;
@@ -105,14 +105,12 @@ pub(crate) struct Flights<W> {
 }
 
 impl<W> Flights<W> {
-    pub(crate) fn new(
-        shard: u16,
-        max_flights: u32,
-        max_waiters: u32,
-    ) -> Result<Self, alloc::collections::TryReserveError> {
-        let (mut flights, mut waiters) = (Vec::new(), Vec::new());
-        flights.try_reserve_exact(max_flights as usize)?;
-        waiters.try_reserve_exact(max_waiters as usize)?;
+    pub(crate) fn new(shard: u16, max_flights: u32, max_waiters: u32) -> Result<Self, ConfigError> {
+        let (mut flights, mut waiters, mut index) = (Vec::new(), Vec::new(), HashTable::new());
+        flights.try_reserve_exact(max_flights as usize).map_err(|_| ConfigError::OutOfMemory)?;
+        waiters.try_reserve_exact(max_waiters as usize).map_err(|_| ConfigError::OutOfMemory)?;
+        // Twice what it holds: a table more than half full grows when the marks of removed flights have used it up, a roomier one is swept.
+        index.try_reserve(2 * max_flights as usize, |_| 0).map_err(|_| ConfigError::OutOfMemory)?;
         Ok(Self {
             shard,
             flights,
@@ -123,8 +121,8 @@ impl<W> Flights<W> {
             free_waiter: NIL,
             live_waiters: 0,
             max_waiters,
-            index: HashTable::with_capacity(max_flights as usize),
-            timers: Timers::new(max_flights)?,
+            index,
+            timers: Timers::new(max_flights).map_err(|_| ConfigError::OutOfMemory)?,
         })
     }
 

@@ -4,8 +4,9 @@
 //! They have one slab and one index in common, so a lookup is one probe and a key is in one share at a time.
 //!
 //! A hit needs `&self`: it writes at most the entry's 2-bit counter, and allocates nothing. An insertion evicts what has to go before it
-//! returns, and the evicted values go to a buffer of the caller's, to be freed outside its lock. It allocates when the slab or the index grows
-//! past what [`Cache::new`] reserved, which amortises to nothing; memory that is not to be had refuses the entry and never aborts.
+//! returns, and the evicted values go to a buffer of the caller's, to be freed outside its lock. It allocates only where it makes more entries
+//! than there ever were, and more than [`Cache::new`] reserved for: a cache that has reached its size allocates nothing. Memory that is not to
+//! be had refuses the entry and never aborts.
 
 mod adaptive;
 mod arena;
@@ -215,10 +216,10 @@ impl Cache {
             cache.adaptive = Some(Adaptive::new(budgets[0], expected[0], config.seed)?);
             cache.pay_for_shadows(&|_| false, &mut Vec::new());
         }
-        // An insertion takes its slot before it evicts: one spare.
+        // An insertion takes its slot before it evicts: one spare. The index is at most half full, see `reserve_place`.
         let slots = expected.iter().fold(1, |sum: usize, &entries| sum.saturating_add(entries as usize));
         cache.arena.try_reserve(slots).map_err(|_| ConfigError::OutOfMemory)?;
-        cache.index.try_reserve(slots, |_| 0).map_err(|_| ConfigError::OutOfMemory)?;
+        cache.index.try_reserve(slots.saturating_mul(2), |_| 0).map_err(|_| ConfigError::OutOfMemory)?;
         Ok(cache)
     }
 
@@ -376,8 +377,7 @@ impl Cache {
     fn occupy(&mut self, charge: u32, new: NewEntry, evicted: &mut Vec<Value>) -> Option<u32> {
         let NewEntry { share, key, stored, expires, epoch } = new;
         let hash = key.hash();
-        let arena = &self.arena;
-        if self.index.try_reserve(1, |&id| arena.slot(id).hash).is_err() {
+        if !self.reserve_place() {
             release(stored, evicted);
             return None;
         }
@@ -386,6 +386,17 @@ impl Cache {
         let arena = &self.arena;
         self.index.insert_unique(hash, id, |&id| arena.slot(id).hash);
         Some(id)
+    }
+
+    /// Makes room in the index for one more entry.
+    ///
+    /// It doubles once it is half full. A fuller one would have to grow when the marks that removals leave have used it up, at any time later;
+    /// this one is swept in place then, so that it allocates only when there are more entries than ever before.
+    fn reserve_place(&mut self) -> bool {
+        let (entries, room) = (self.index.len() + 1, self.index.num_buckets() / 8 * 7);
+        let additional = if 2 * entries <= room { 1 } else { entries + 1 };
+        let arena = &self.arena;
+        self.index.try_reserve(additional, |&id| arena.slot(id).hash).is_ok()
     }
 
     fn overwrite(&mut self, id: u32, new: NewEntry, evicted: &mut Vec<Value>) {

@@ -27,6 +27,12 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 
+/// As above: the landing pads of the prebuilt `alloc` end in it.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() -> ! {
+    exit(102)
+}
+
 const HEAP: usize = 1 << 20;
 
 /// Gives out a static array from front to back, and takes nothing back: this program is a short one.
@@ -47,12 +53,15 @@ unsafe impl GlobalAlloc for Bump {
         let base = self.heap.get().cast::<u8>();
         let place = |used: usize| {
             let address = base as usize + used;
-            let end = address.checked_next_multiple_of(layout.align())?.checked_add(layout.size())? - base as usize;
+            let end =
+                address.checked_next_multiple_of(layout.align())?.checked_add(layout.size())? - base as usize;
             (end <= HEAP).then_some(end)
         };
         match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place) {
             // SAFETY: the offset is within the heap.
-            Ok(used) => unsafe { base.add((base as usize + used).next_multiple_of(layout.align()) - base as usize) },
+            Ok(used) => unsafe {
+                base.add((base as usize + used).next_multiple_of(layout.align()) - base as usize)
+            },
             Err(_) => core::ptr::null_mut(),
         }
     }

@@ -11,7 +11,7 @@ mod time;
 pub use link::link;
 pub use node::node;
 pub use ring::ring;
-pub use shard::shard;
+pub use shard::{run_shard, shard};
 pub use time::time;
 
 /// A body, by the name of its target.
