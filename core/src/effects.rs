@@ -217,6 +217,19 @@ pub enum Outcome {
     Unreachable(Option<Cause>),
 }
 
+impl Outcome {
+    /// What a peer's failure means to a flight: an answer with authority, or, where the peer speaks only of itself (overloaded, stopping, without the
+    /// group), none.
+    #[must_use]
+    pub fn from_peer(failure: Failure) -> Self {
+        if failure.kind.is_about_the_peer() {
+            Self::Unreachable(Some(Arc::new(failure)))
+        } else {
+            Self::Failed(failure)
+        }
+    }
+}
+
 /// A waiter and what it waited for.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -320,7 +333,7 @@ impl<W> Effects<W> {
         }
     }
 
-    /// Whether nothing is left to carry out.
+    /// Whether nothing is left to carry out. Evicted values may still be held: [`free_evicted`](Self::free_evicted) is part of every turn.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.intents.is_empty()

@@ -228,6 +228,18 @@ impl FailureKind {
         Self::Stopping,
     ];
 
+    /// Whether a peer that answers so speaks of itself and not of the key: it has no answer, and another source may have one. See
+    /// [`Outcome::from_peer`](crate::Outcome::from_peer).
+    #[must_use]
+    pub const fn is_about_the_peer(self) -> bool {
+        match self {
+            Self::Overloaded | Self::NoSuchGroup | Self::Stopping => true,
+            Self::NotFound | Self::OriginFailed | Self::Deadline | Self::InvalidKey | Self::ValueTooLarge => {
+                false
+            }
+        }
+    }
+
     /// A stable, short name: `not_found`, `origin_failed`, ...
     #[must_use]
     pub const fn name(self) -> &'static str {

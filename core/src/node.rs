@@ -35,7 +35,7 @@ enum Party<W> {
 /// # The contract
 ///
 /// A turn of the loop is: call the node, any number of times with the same `now`, with the same [`Effects`] buffer; then drain the buffer (intents,
-/// completions, removals); then sleep until [`next_wake`](Self::next_wake) or until something happens, and hand it in. Nothing else remembers what is
+/// completions, removals), and free what was evicted; then sleep until [`next_wake`](Self::next_wake) or until something happens, and hand it in. Nothing else remembers what is
 /// in the buffer. Every intent is answered by the `handle_*` call that its documentation names, in any order, late, twice or never: what is
 /// never answered runs into a deadline.
 ///
@@ -245,7 +245,8 @@ impl<W> Node<W> {
         })
     }
 
-    /// A peer asks for keys. Emits an [`Intent::Reply`] at once with what is known, and more as the rest becomes known. Nothing is forwarded.
+    /// A peer asks for keys. Emits an [`Intent::Reply`] at once with what is known, and more as the rest becomes known. Nothing is forwarded. The first
+    /// reply is in `out` when this returns the id that it names: note the id before draining.
     ///
     /// # Errors
     /// As many requests are in progress as may be: answer the peer with [`FailureKind::Overloaded`](crate::FailureKind::Overloaded).

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,26 +37,12 @@ impl v1::Item {
             Some(v1::item::Result::Value(value)) => {
                 Outcome::Value { value: Value::from(value), ttl: self.ttl_ms.map(Duration::from_millis) }
             }
-            Some(v1::item::Result::Failure(failure)) => answer_of_failure(failure.into()),
+            Some(v1::item::Result::Failure(failure)) => Outcome::from_peer(failure.into()),
             None => Outcome::Unreachable(
                 Failure::with_message(FailureKind::OriginFailed, "the peer's answer is empty").cause,
             ),
         };
         (self.index, outcome)
-    }
-}
-
-/// What a failure that a peer reports means to the one who asked.
-///
-/// What the peer says of the key or of its origin is an answer with authority. What it says of itself (it is overloaded, it is stopping, it
-/// does not have the group yet) means that somebody else must be asked; the failure is then the cause.
-#[must_use]
-pub fn answer_of_failure(failure: Failure) -> Outcome {
-    match failure.kind {
-        FailureKind::Overloaded | FailureKind::NoSuchGroup | FailureKind::Stopping => {
-            Outcome::Unreachable(Some(Arc::new(failure)))
-        }
-        _ => Outcome::Failed(failure),
     }
 }
 
@@ -183,7 +168,7 @@ mod tests {
         for kind in FailureKind::ALL {
             let of_itself =
                 matches!(kind, FailureKind::Overloaded | FailureKind::NoSuchGroup | FailureKind::Stopping);
-            match answer_of_failure(Failure::new(kind)) {
+            match Outcome::from_peer(Failure::new(kind)) {
                 Outcome::Unreachable(Some(_)) => assert!(of_itself, "{kind:?}"),
                 Outcome::Failed(failure) => assert_eq!((of_itself, failure.kind), (false, kind)),
                 other => panic!("{other:?}"),

@@ -14,7 +14,7 @@ mod convert;
 mod fetch;
 mod status;
 
-pub use convert::{answer_of_failure, causes};
+pub use convert::causes;
 pub use fetch::{BadFetchRequest, FetchKey};
 pub use status::{ERROR_METADATA, RemoteStatus, failure_of_status, outcome_of_status, status_of_failure};
 

@@ -10,7 +10,7 @@ use groupcache_core::{Failure, FailureKind, Outcome};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
-use crate::convert::{answer_of_failure, causes, cut};
+use crate::convert::{causes, cut};
 
 /// The metadata key of a failed call that carries the [name](FailureKind::name) of the failure's kind.
 pub const ERROR_METADATA: &str = "groupcache-error";
@@ -47,7 +47,7 @@ const fn code_of_kind(kind: FailureKind) -> Code {
 #[must_use]
 pub fn outcome_of_status(status: Status) -> Outcome {
     match failure_of_status(&status) {
-        Some(failure) => answer_of_failure(failure),
+        Some(failure) => Outcome::from_peer(failure),
         None => Outcome::Unreachable(Some(Arc::new(RemoteStatus::from(status)))),
     }
 }

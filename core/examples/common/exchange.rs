@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use groupcache_core::{
-    Batch, BatchEnd, BatchId, Cause, Failure, FailureKind, Fetched, GroupId, HashedKey, Instant,
-    Invalidation, Key, Outcome, PeerId, Protocol, RemovalId, RequestId, RequestKey, Wake,
+    Batch, BatchEnd, BatchId, Failure, Fetched, GroupId, HashedKey, Instant, Invalidation, Key, Outcome,
+    PeerId, Protocol, RemovalId, RequestId, RequestKey, Wake,
 };
 
 use super::Core;
@@ -365,16 +365,9 @@ impl Conn {
     }
 }
 
-/// What the peer says of the key or its origin is an answer. What it says of itself means that somebody else must be asked.
 fn outcome_of(reply: Reply) -> Outcome {
     match reply {
         Ok((value, ttl)) => Outcome::Value { value, ttl },
-        Err(failure) => match failure.kind {
-            FailureKind::Overloaded | FailureKind::NoSuchGroup | FailureKind::Stopping => {
-                let cause: Cause = Arc::new(failure);
-                Outcome::Unreachable(Some(cause))
-            }
-            _ => Outcome::Failed(failure),
-        },
+        Err(failure) => Outcome::from_peer(failure),
     }
 }

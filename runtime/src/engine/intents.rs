@@ -224,7 +224,10 @@ impl Engine {
                 Ok(channel) => channel,
                 Err(error) => {
                     tracing::debug!(peer = %peer.name, error = %chain(&error), "cannot reach the peer");
-                    engine.disconnected(&peer, Arc::new(error));
+                    // A slow dial may fail after a later one has succeeded: then it is no news.
+                    if peer.channel().is_none() {
+                        engine.disconnected(&peer, Arc::new(error));
+                    }
                     return;
                 }
             };

@@ -90,7 +90,7 @@ impl PeerFault {
                 Outcome::Unreachable(Some(Arc::new(RemoteStatus::from(Status::unimplemented("")))))
             }
             Self::Unreachable(cause) => Outcome::Unreachable(Some(cause)),
-            Self::Status(failure) => groupcache_proto::answer_of_failure(failure),
+            Self::Status(failure) => Outcome::from_peer(failure),
         }
     }
 
@@ -99,7 +99,7 @@ impl PeerFault {
         if is_unimplemented(&status) {
             return Self::Unimplemented;
         }
-        match failure_of_status(&status).map(groupcache_proto::answer_of_failure) {
+        match failure_of_status(&status).map(Outcome::from_peer) {
             Some(Outcome::Failed(failure)) => Self::Status(failure),
             Some(Outcome::Unreachable(Some(cause))) => Self::Unreachable(cause),
             _ => Self::unreachable(RemoteStatus::from(status)),

@@ -153,7 +153,7 @@ impl Cluster {
             Ok(fetched) => {
                 Outcome::Value { value: fetched.value, ttl: Some(fetched.expires.saturating_since(now)) }
             }
-            Err(failure) => Outcome::Failed(failure),
+            Err(failure) => Outcome::from_peer(failure),
         };
         let replies = results.into_iter().map(|(index, result)| (index, outcome(result))).collect();
         let event = Event::Replies { peer: name(me), batch: served.batch, replies, last };
