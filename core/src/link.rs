@@ -286,8 +286,11 @@ impl Link {
                 self.note_failure(now, out);
             }
             BatchEnd::Failed(cause) => {
+                let is_late = over.is_late(now);
                 self.fail_items(over, cause, out);
-                self.note_failure(now, out);
+                if !is_late {
+                    self.note_failure(now, out);
+                }
             }
         }
         self.send_ready(now, out);

@@ -35,6 +35,11 @@ impl InFlight {
         found.is_some_and(|index| self.settle(index as u32).is_some())
     }
 
+    /// Whether the peer has accepted it, and nothing is open but what has run out of time.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.accepted && self.items.iter().flatten().all(|item| item.deadline <= now)
+    }
+
     pub(super) const fn is_settled(&self) -> bool {
         self.open == 0
     }
@@ -157,14 +162,10 @@ impl Link {
         while index < self.in_flight.len() {
             let batch = &mut self.in_flight[index];
             if batch.deadline().is_some_and(|at| at <= now) {
-                let stats = &mut self.stats;
+                let (stats, accepted) = (&mut self.stats, batch.accepted);
                 batch.take_expired(now, |item| {
                     stats.unanswered += 1;
-                    out.settled.push(Settled::new(
-                        item.flight,
-                        item.attempt,
-                        Outcome::Unreachable(Some(too_late())),
-                    ));
+                    out.settled.push(Settled::new(item.flight, item.attempt, too_late(accepted)));
                 });
             }
             if batch.is_settled() {
@@ -204,13 +205,19 @@ impl Link {
 
     fn settle_expired<W>(&mut self, item: FetchItem, out: &mut Effects<W>) {
         self.stats.unanswered += 1;
-        out.settled.push(Settled::new(item.flight, item.attempt, Outcome::Unreachable(Some(too_late()))));
+        out.settled.push(Settled::new(item.flight, item.attempt, too_late(false)));
     }
 
     pub(super) fn fail_items<W>(&mut self, batch: InFlight, cause: Option<Cause>, out: &mut Effects<W>) {
+        let (now, accepted) = (self.clock.latest(), batch.accepted);
         for item in batch.into_unsettled() {
             self.stats.unanswered += 1;
-            out.settled.push(Settled::new(item.flight, item.attempt, Outcome::Unreachable(cause.clone())));
+            let outcome = if accepted && item.deadline <= now {
+                too_late(true)
+            } else {
+                Outcome::Unreachable(cause.clone())
+            };
+            out.settled.push(Settled::new(item.flight, item.attempt, outcome));
         }
     }
 
@@ -229,6 +236,9 @@ impl Link {
     }
 }
 
-fn too_late() -> Cause {
-    Arc::new(Failure::with_message(FailureKind::Deadline, "the peer did not answer in time"))
+/// What became of a fetch whose time is up. A peer that has accepted it is well, and at work on what takes longer than anybody waits: that is an answer,
+/// to be looked for nowhere else. One that has not may be dead.
+fn too_late(accepted: bool) -> Outcome {
+    let failure = Failure::with_message(FailureKind::Deadline, "the peer did not answer in time");
+    if accepted { Outcome::Failed(failure) } else { Outcome::Unreachable(Some(Arc::new(failure))) }
 }

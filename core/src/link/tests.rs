@@ -303,6 +303,26 @@ fn batches_that_fail_in_a_row_open_the_breaker_and_a_success_starts_the_count_ag
 }
 
 #[test]
+fn a_peer_at_work_on_what_takes_too_long_has_answered_and_not_failed() {
+    for by_stream in [false, true] {
+        let mut bench = Bench::up(|config| config.failure_threshold = one(1));
+        bench.fetch(1).unwrap();
+        let (batch, ..) = bench.sent()[0];
+        bench.accept(batch);
+        bench.now = bench.now.saturating_add(1000 * MS);
+        if by_stream {
+            bench.close(batch, BatchEnd::Failed(None));
+        } else {
+            let _ = bench.link.handle_timeout(bench.now, &mut bench.out);
+        }
+        let settled = bench.out.drain_settled().next().unwrap();
+        let is_deadline = |failure: &Failure| failure.kind == FailureKind::Deadline;
+        assert!(matches!(&settled.outcome, Outcome::Failed(failure) if is_deadline(failure)), "{settled:?}");
+        assert!(bench.link.is_connected());
+    }
+}
+
+#[test]
 fn a_dial_that_is_never_answered_is_given_up_in_time() {
     let mut bench = Bench::new(|config| config.connect_timeout = 50 * MS);
     bench.fetch(1).unwrap();
