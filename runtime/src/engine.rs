@@ -195,8 +195,13 @@ impl Engine {
         load
     }
 
-    /// Spreads a removal: the owner first, then everybody. Answers who did not acknowledge.
+    /// Spreads a removal: the owner first, then everybody. Answers who did not acknowledge. After the stop it applies here only, and is an error.
     pub(crate) async fn remove(self: &Arc<Self>, what: Invalidation) -> Result<Vec<PeerId>, Failure> {
+        if self.stopped.load(Ordering::Acquire) {
+            // Nobody can be told any more, but this node still answers from its cache.
+            self.invalidate(&what);
+            return Err(Failure::new(FailureKind::Stopping));
+        }
         let (sender, receiver) = oneshot::channel();
         let now = self.clock.now();
         let ring = self.ring();
@@ -236,8 +241,9 @@ impl Engine {
 
     /// Carries out what machines have asked for, and what follows from it between machines. Spawns; waits for nothing.
     pub(crate) fn carry_out(self: &Arc<Self>, fx: &mut Fx) {
-        loop {
-            fx.free_evicted();
+        while !fx.is_empty() {
+            // What this node itself has to forget comes first: by the time others are told, or a caller hears that all have forgotten, it has.
+            pass_on(&mut &**self, self.clock.now(), fx);
             for completion in fx.drain_completions() {
                 if let Waiter::Answer(sender) = completion.waiter {
                     // Who waited may have gone meanwhile.
@@ -252,11 +258,8 @@ impl Engine {
             for intent in fx.drain_intents() {
                 self.execute(intent);
             }
-            if fx.is_empty() {
-                return;
-            }
-            pass_on(&mut &**self, self.clock.now(), fx);
         }
+        fx.free_evicted();
     }
 
     /// The node's timer task: hands every machine its time-outs, until the node has stopped.

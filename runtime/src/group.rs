@@ -109,7 +109,7 @@ impl<R> Group<R> {
     /// Forgets `key` in the whole fleet: its owner first, then every member. Loads that began before do not bring it back.
     ///
     /// # Errors
-    /// The key is invalid, or too many removals are under way. Members that could not be told are not an error: the report names them.
+    /// The key is invalid, too many removals are under way, or the node has stopped. Members that could not be told are not an error: the report names them.
     pub async fn remove(&self, key: &str) -> Result<RemoveReport, Error> {
         let max = self.engine.config.shard.max_key_len.get();
         if key.is_empty() || key.len() > max {
@@ -123,7 +123,7 @@ impl<R> Group<R> {
     /// Forgets every key of the group in the whole fleet. O(1) at each member.
     ///
     /// # Errors
-    /// Too many removals are under way.
+    /// Too many removals are under way, or the node has stopped.
     pub async fn flush(&self) -> Result<RemoveReport, Error> {
         self.forget(Invalidation::Group(self.entry.id)).await
     }

@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod etcd;
 mod fleet;
 pub mod fuzz;

@@ -1,0 +1,134 @@
+//! Where the suite's values come from: a function of the test, with every call counted by node and key.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_std::task::sleep;
+use groupcache_runtime::{Loaded, RetrieveError};
+
+use super::nodes::Kind;
+
+/// What a load comes to.
+pub(super) type Answer = Result<Loaded, RetrieveError>;
+
+/// One call of a retriever.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) key: String,
+    /// How many loads of the key, at any node, came before.
+    pub(super) before: usize,
+}
+
+type Body = dyn Fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync;
+
+/// The origin of a fleet.
+#[derive(Clone)]
+pub(super) struct Origin {
+    body: Arc<Body>,
+    counts: Arc<Mutex<HashMap<(usize, String), usize>>>,
+    ends: Arc<Ends>,
+}
+
+#[derive(Debug, Default)]
+struct Ends {
+    finished: AtomicUsize,
+    dropped: AtomicUsize,
+}
+
+impl Origin {
+    pub(super) fn new<F, Fut>(body: F) -> Self
+    where
+        F: Fn(Call) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Answer> + Send + 'static,
+    {
+        let body =
+            Arc::new(move |call| -> Pin<Box<dyn Future<Output = Answer> + Send>> { Box::pin(body(call)) });
+        Self { body, counts: Arc::default(), ends: Arc::default() }
+    }
+
+    /// An origin that has a value for every key: [`value_of`].
+    pub(super) fn plain() -> Self {
+        Self::new(|call| async move { Ok(value_of(&call.key).into()) })
+    }
+
+    pub(super) async fn load(self, node: usize, kind: Kind, key: String) -> Answer {
+        let at_home = kind.is_at_home();
+        let before = self.loads_of(&key);
+        *self.lock().entry((node, key.clone())).or_default() += 1;
+        let mut end = Ended { ends: Arc::clone(&self.ends), finished: false };
+        let answer = (self.body)(Call { key, before }).await;
+        end.finished = true;
+        if !(at_home && kind.is_at_home()) {
+            return Err(RetrieveError::failed(format!("a retriever of a node on {kind:?} runs elsewhere")));
+        }
+        answer
+    }
+
+    /// Loads of all keys at all nodes.
+    pub(super) fn loads(&self) -> usize {
+        self.lock().values().sum()
+    }
+
+    /// Loads of `key` at all nodes.
+    pub(super) fn loads_of(&self, key: &str) -> usize {
+        self.lock().iter().filter(|((_, of), _)| of == key).map(|(_, count)| count).sum()
+    }
+
+    /// Loads of `key` at one node.
+    pub(super) fn loads_at(&self, node: usize, key: &str) -> usize {
+        self.lock().get(&(node, key.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// Loads that came to an end of their own.
+    pub(super) fn finished(&self) -> usize {
+        self.ends.finished.load(Ordering::SeqCst)
+    }
+
+    /// Loads that were dropped or panicked before.
+    pub(super) fn dropped(&self) -> usize {
+        self.ends.dropped.load(Ordering::SeqCst)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(usize, String), usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The value of `key` unless a test says otherwise.
+pub(super) fn value_of(key: &str) -> String {
+    format!("value of {key}")
+}
+
+/// Counts how a load ended.
+struct Ended {
+    ends: Arc<Ends>,
+    finished: bool,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let count = if self.finished { &self.ends.finished } else { &self.ends.dropped };
+        count.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Something that is shut until the test opens it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    pub(super) fn open(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until it is open. async-std's timers need no runtime, so this works on nodes of both.
+    pub(super) async fn passed(&self) {
+        while !self.0.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
