@@ -78,15 +78,16 @@ pub async fn disagreeing_lists_neither_loop_nor_deadlock(cluster: &Cluster) {
     // Everybody asks the next node while the next waits for the one after: a circle, if a peer's request were to wait for a fetch.
     let gets = fleet.iter().flat_map(|node| [node.value(&key), node.value(&key)]);
     let opened = async {
-        wait_for("a load at each node", || (0..3).all(|node| fleet.origin.loads_at(node, &key) == 1)).await;
+        // At two nodes or three: who is asked by a peer before its own callers come has them join the load that it began for the peer.
+        let loading = || (0..3).filter(|&node| fleet.origin.loads_at(node, &key) == 1).count();
+        wait_for("loads that wait", || loading() >= 2).await;
         gate.open();
     };
     let (values, ()) = futures_util::future::join(join_all(gets), opened).await;
     assert!(values.iter().all(|value| *value == value_of(&key)));
-    assert_eq!(fleet.origin.loads_of(&key), 3);
-    for node in fleet.iter() {
-        assert!(node.stat("fingerprint_mismatches") > 0, "node {} has noticed nothing", node.number);
-    }
+    assert!((2..=3).contains(&fleet.origin.loads_of(&key)), "{} loads", fleet.origin.loads_of(&key));
+    let noticed = fleet.iter().filter(|node| node.stat("fingerprint_mismatches") > 0).count();
+    assert!(noticed >= 2, "{noticed} nodes have noticed that their peers see another ring");
 }
 
 pub async fn a_value_says_where_it_came_from(cluster: &Cluster) {
