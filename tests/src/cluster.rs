@@ -55,7 +55,7 @@ pub struct Cluster {
     version: u32,
     disturbed: Instant,
     faults: Faults,
-    /// What messages take longer than [`DELAY`], at most.
+    /// What messages take longer than the network's least delay, at most.
     pub jitter: Duration,
     /// Origin loads, by key.
     pub loads: BTreeMap<Vec<u8>, u32>,

@@ -1,6 +1,6 @@
 //! One suite for every adapter and every mixture of them: nodes in this process, on real sockets, through the public API alone.
 //!
-//! A test is an async function of a [`Cluster`], which says on which runtime its nodes run. [`conformance!`](crate::conformance) makes a `#[test]` of
+//! A test is an async function of a [`Cluster`], which says on which runtime its nodes run. [`conformance!`](macro@crate::conformance) makes a `#[test]` of
 //! each, for one kind of cluster. Deadlines are generous, since they are for failures; what is promised is counted rather than timed.
 
 #![allow(missing_docs, reason = "a test's name is its sentence")]
