@@ -178,8 +178,7 @@ impl<W> Shard<W> {
                 seed,
                 adaptive: config.eviction == Eviction::B2Adaptive,
             })?,
-            flights: Flights::new(index, config.max_flights.get(), config.max_waiters.get())
-                .map_err(|_| ConfigError::OutOfMemory)?,
+            flights: Flights::new(index, config.max_flights.get(), config.max_waiters.get())?,
             clock: MonotonicClock::new(now),
             rng: SplitMix64::new(seed),
             counters: ShardCounters::default(),

@@ -16,9 +16,9 @@ use ahash::RandomState;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use groupcache_core::{
-    Answer, ConfigError, Effects, Failure, FailureKind, GroupId, HashedKey, Instant, Invalidation, Link,
-    LinkConfig, Load, LoadRequest, Machines, PeerId, Refused, RemovalRequest, Removals, Ring, Route, Shard,
-    ShardConfig, ShardStats, Ticket, Usage, Wake, forget_here, part_of, pass_on,
+    Answer, ConfigError, Effects, Failure, FailureKind, GroupId, HashedKey, Invalidation, Link, LinkConfig,
+    Load, LoadRequest, Machines, PeerId, Refused, RemovalRequest, Removals, Ring, Route, Shard, ShardConfig,
+    ShardStats, Ticket, Usage, Wake, forget_here, part_of, pass_on,
 };
 
 use crate::alarm::Alarm;
@@ -400,9 +400,4 @@ impl Drop for Waiting<'_> {
 /// Locks, also after a panic elsewhere: the machines keep no invariant broken across a call that can panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The time that is left until `deadline`.
-pub(crate) fn time_left(clock: Clock, deadline: Instant) -> Duration {
-    clock.until(deadline)
 }

@@ -170,11 +170,11 @@ impl<W> Shard<W> {
         ttl: Option<Duration>,
     ) -> (Share, Instant) {
         let until = |ttl: Option<Duration>| ttl.map_or(Instant::MAX, |ttl| now.saturating_add(ttl));
+        let hot_ttl = self.config.hot_ttl;
+        let as_hot_copy =
+            |ttl: Option<Duration>| (Share::Hot, until(Some(ttl.map_or(hot_ttl, |ttl| ttl.min(hot_ttl)))));
         if level == Level::Peer {
-            return (
-                Share::Hot,
-                until(Some(ttl.map_or(self.config.hot_ttl, |ttl| ttl.min(self.config.hot_ttl)))),
-            );
+            return as_hot_copy(ttl);
         }
         let config = self.groups.get(key.group().index() as usize).map(|group| &group.config);
         let (group_ttl, jitter) =
@@ -183,7 +183,7 @@ impl<W> Shard<W> {
         if self.owns(key) {
             return (Share::Main, until(ttl));
         }
-        (Share::Hot, until(Some(ttl.map_or(self.config.hot_ttl, |ttl| ttl.min(self.config.hot_ttl)))))
+        as_hot_copy(ttl)
     }
 
     fn owns(&self, key: &Key) -> bool {

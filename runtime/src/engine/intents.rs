@@ -13,7 +13,7 @@ use groupcache_core::{
 };
 use groupcache_proto::v1::FetchRequest;
 
-use super::{Engine, Fx, lock, time_left};
+use super::{Engine, Fx, lock};
 use crate::error::chain;
 use crate::peers::Peer;
 use crate::transport::{PeerChannel, PeerFault};
@@ -101,7 +101,7 @@ impl Engine {
         // `retrieve` is called inside the guarded future: it may panic before it returns one of its own.
         let retrieving = AssertUnwindSafe(async { group.retriever.retrieve(text).await }).catch_unwind();
         pin_mut!(retrieving);
-        match select(retrieving, self.rt.sleep(time_left(self.clock, deadline))).await {
+        match select(retrieving, self.rt.sleep(self.clock.until(deadline))).await {
             Either::Left((Ok(Ok(loaded)), _)) => Outcome::Value { value: loaded.value, ttl: loaded.ttl },
             Either::Left((Ok(Err(error)), _)) => Outcome::Failed(error.into_failure()),
             Either::Left((Err(panic), _)) => {
@@ -155,10 +155,10 @@ impl Engine {
         for item in &batch.items {
             let group = self.groups.by_id(item.key.group());
             let name = group.as_ref().map_or("", |group| &group.name);
-            let left = time_left(self.clock, item.deadline);
+            let left = self.clock.until(item.deadline);
             request.push(name, Bytes::copy_from_slice(item.key.as_bytes()), Some(left));
         }
-        let replies = channel.fetch(request, time_left(self.clock, batch.deadline));
+        let replies = channel.fetch(request, self.clock.until(batch.deadline));
         pin_mut!(replies);
         let mut answered = 0;
         while answered < batch.items.len() {
@@ -180,7 +180,7 @@ impl Engine {
     async fn fetch_single(self: &Arc<Self>, peer: &Peer, channel: &PeerChannel, batch: &Batch) -> BatchEnd {
         let [item] = &*batch.items else { return BatchEnd::Unimplemented };
         let Some(group) = self.groups.by_id(item.key.group()) else { return BatchEnd::Complete };
-        let limit = time_left(self.clock, item.deadline);
+        let limit = self.clock.until(item.deadline);
         let outcome = match channel.get(&group.name, item.key.as_bytes(), limit).await {
             Ok(value) => Outcome::Value { value, ttl: None },
             Err(PeerFault::Unimplemented) => return BatchEnd::Unimplemented,
@@ -293,7 +293,7 @@ impl Engine {
             Invalidation::Group(group) => (*group, None),
         };
         let Some(group) = self.groups.by_id(group) else { return true };
-        match channel.invalidate(&group.name, key, time_left(self.clock, deadline)).await {
+        match channel.invalidate(&group.name, key, self.clock.until(deadline)).await {
             Ok(()) => true,
             Err(fault) => {
                 tracing::debug!(?peer, ?fault, "the peer did not acknowledge a removal");
