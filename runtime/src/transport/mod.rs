@@ -4,6 +4,7 @@
 //! connection breaks. tonic contributes the framing and the generated stubs.
 
 mod answers;
+mod authority;
 mod body;
 mod client;
 mod deadline;
@@ -19,6 +20,8 @@ use groupcache_core::{Cause, Failure, Outcome};
 use groupcache_proto::{RemoteStatus, failure_of_status};
 use tonic::{Code, Status};
 
+#[cfg(feature = "__fuzz")]
+pub(crate) use authority::replay::replay as replay_authority;
 pub(crate) use client::PeerChannel;
 #[cfg(test)]
 pub(crate) use client::TransportError;

@@ -15,6 +15,7 @@ use crate::rt::Runtime;
 use crate::test_rt::TestRuntime;
 
 mod faults;
+mod go_seed;
 mod stopping;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -199,6 +200,8 @@ async fn one_key_makes_the_round_trip() {
         let got = peer.get("g", key.as_bytes(), SOON).await.expect(key);
         assert_eq!(&got[..], value);
     }
+    let long = format!("hit{}", "k".repeat(70_000));
+    assert_eq!(&peer.get("g", long.as_bytes(), SOON).await.expect("a long key")[..], long.as_bytes());
     let large = peer.get("g", b"large", SOON).await.expect("it is as large as the limit says");
     assert!(large.len() == MAX_VALUE && large.iter().all(|byte| *byte == 7));
 
