@@ -8,6 +8,9 @@
 #[cfg(test)]
 extern crate self as groupcache_runtime;
 
+#[cfg(feature = "__fuzz")]
+#[doc(hidden)]
+pub mod __fuzz;
 mod alarm;
 mod builder;
 mod clock;
