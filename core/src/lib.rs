@@ -108,7 +108,7 @@ pub use effects::{
 };
 pub use error::{Cause, ConfigError, Failure, FailureKind, LoadError, RingError};
 pub use id::{
-    Attempt, BatchId, FlightId, GroupId, LeaseId, OpId, PeerId, RemovalId, RequestId, Revision, Ticket,
+    Attempt, BatchId, DialId, FlightId, GroupId, LeaseId, OpId, PeerId, RemovalId, RequestId, Revision, Ticket,
 };
 pub use link::{BatchEnd, Link, LinkRefused, LinkStats};
 pub use membership::{
