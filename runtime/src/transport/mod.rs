@@ -8,6 +8,7 @@ mod body;
 mod client;
 mod deadline;
 mod handler;
+mod pulse;
 mod server;
 mod tasks;
 
@@ -41,7 +42,7 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 pub(crate) struct TransportConfig {
     /// How long dialling may take, resolving and the first answer included.
     pub(crate) connect_timeout: Duration,
-    /// How long nothing may arrive while calls are in flight before the peer is pinged.
+    /// How long nothing may arrive while calls are in flight before the peer is pinged, or asked in place of that.
     pub(crate) keep_alive_interval: Duration,
     /// How long a ping may stay without an answer before the connection is given up.
     pub(crate) keep_alive_timeout: Duration,

@@ -33,7 +33,7 @@ async fn raw(addr: &str) -> Http2 {
             .await
             .expect("HTTP/2");
     tokio::spawn(connection);
-    Http2(http)
+    Http2::new(http, None)
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn the_client_keeps_its_own_time() {
     let peer = node.connect().await;
     let start = Instant::now();
     // The server answers at the same limit: either may be first.
-    match peer.get("g", b"hang", Duration::from_millis(50)).await.expect_err("nothing comes") {
+    match peer.get_one("g", b"hang", Duration::from_millis(50)).await.expect_err("nothing comes") {
         PeerFault::Unreachable(cause) => assert_eq!(cause.to_string(), "no answer in 50ms"),
         PeerFault::Status(failure) => assert_eq!(failure.kind, FailureKind::Deadline),
         PeerFault::Unimplemented => panic!("it is implemented"),
@@ -139,12 +139,12 @@ async fn a_peer_that_freezes_is_noticed_while_calls_wait() {
     // Idle for longer than the interval, more than once: no ping, and the connection stays good.
     for _ in 0..2 {
         tokio::time::sleep(2 * quick).await;
-        assert_eq!(&peer.get("g", b"hit", SOON).await.expect("a value")[..], b"hit");
+        assert_eq!(&peer.get_one("g", b"hit", SOON).await.expect("a value")[..], b"hit");
     }
     // A slow answer is not a dead peer: pings are answered meanwhile.
     let held = tokio::spawn({
         let peer = peer.clone();
-        async move { peer.get("g", b"held", SOON).await.map(drop) }
+        async move { peer.get_one("g", b"held", SOON).await.map(drop) }
     });
     tokio::time::sleep(5 * quick).await;
     node.fake.released.store(true, Ordering::SeqCst);
@@ -152,7 +152,7 @@ async fn a_peer_that_freezes_is_noticed_while_calls_wait() {
 
     frozen.store(true, Ordering::SeqCst);
     let start = Instant::now();
-    let fault = peer.get("g", b"hit", SOON).await.expect_err("it is frozen");
+    let fault = peer.get_one("g", b"hit", SOON).await.expect_err("it is frozen");
     assert!(start.elapsed() < SOON / 2, "the keep-alive notices, not the time limit");
     assert!(cause(fault).contains("keep-alive"), "and the cause says so");
     tokio::time::timeout(SOON, peer.closed()).await.expect("it is told");
@@ -270,7 +270,7 @@ async fn statuses_of_other_makes_are_understood() {
     let peer =
         single_peer(|| trailers(&[("grpc-status", b"2"), ("grpc-message", b"record%20not%20found")])).await;
     assert_eq!(peer.protocol(), Protocol::Single);
-    match peer.get("g", b"k", SOON).await.expect_err("a status") {
+    match peer.get_one("g", b"k", SOON).await.expect_err("a status") {
         PeerFault::Status(failure) => {
             assert_eq!(failure.kind, FailureKind::OriginFailed);
             assert_eq!(groupcache_proto::causes(&failure), "record not found");
@@ -278,7 +278,7 @@ async fn statuses_of_other_makes_are_understood() {
         other => panic!("{other:?}"),
     }
     let peer = single_peer(|| trailers(&[("grpc-status", b"12")])).await;
-    assert!(matches!(peer.get("g", b"k", SOON).await, Err(PeerFault::Unimplemented)));
+    assert!(matches!(peer.get_one("g", b"k", SOON).await, Err(PeerFault::Unimplemented)));
 }
 
 #[tokio::test]
@@ -291,12 +291,12 @@ async fn an_answer_that_breaks_off_is_not_taken_for_the_origins_error() {
         || grpc(body(vec![Ok(Frame::data(Bytes::from_static(b"\0\0\0\0\x03\x0a\x01v")))]));
     for answer in [cut, silent, whole_without_status] {
         let peer = single_peer(answer).await;
-        assert!(cause(peer.get("g", b"k", SOON).await.expect_err("no status came")).contains("broke off"));
+        assert!(cause(peer.get_one("g", b"k", SOON).await.expect_err("no status came")).contains("broke off"));
     }
     let reset: fn() -> Response<AnyBody> =
         || grpc(body(vec![Err(std::io::Error::other("the origin is gone"))]));
     let peer = single_peer(reset).await;
-    assert!(matches!(peer.get("g", b"k", SOON).await, Err(PeerFault::Unreachable(_))));
+    assert!(matches!(peer.get_one("g", b"k", SOON).await, Err(PeerFault::Unreachable(_))));
 }
 
 #[tokio::test]
@@ -304,9 +304,9 @@ async fn garbage_in_trailers_and_messages_never_panics() {
     let peer =
         single_peer(|| trailers(&[("grpc-status", b"2"), ("grpc-status-details-bin", b"!not base64!")]))
             .await;
-    assert!(peer.get("g", b"k", SOON).await.is_err());
+    assert!(peer.get_one("g", b"k", SOON).await.is_err());
     let peer = single_peer(|| trailers(&[("grpc-status", b"what"), ("grpc-message", b"%ff%fe%zz")])).await;
-    assert!(peer.get("g", b"k", SOON).await.is_err());
+    assert!(peer.get_one("g", b"k", SOON).await.is_err());
     let garbage: [fn() -> Response<AnyBody>; 3] = [
         || grpc(body(vec![Ok(Frame::data(Bytes::from_static(&[0xff; 40])))])),
         || grpc(body(vec![Ok(Frame::data(Bytes::from_static(b"\0\xff\xff\xff\xffabc")))])),
@@ -314,7 +314,7 @@ async fn garbage_in_trailers_and_messages_never_panics() {
     ];
     for answer in garbage {
         let peer = single_peer(answer).await;
-        assert!(peer.get("g", b"k", SOON).await.is_err());
+        assert!(peer.get_one("g", b"k", SOON).await.is_err());
     }
 }
 
@@ -345,7 +345,7 @@ async fn a_peer_without_our_service_is_spoken_to_with_get() {
     });
     let peer = PeerChannel::connect(&rt(), &addr, "", &config()).await.expect("it answers");
     assert_eq!(peer.protocol(), Protocol::Single);
-    assert_eq!(&peer.get("g", b"hit", SOON).await.expect("a value")[..], b"hit");
+    assert_eq!(&peer.get_one("g", b"hit", SOON).await.expect("a value")[..], b"hit");
     assert!(matches!(peer.fetch(batch(&["hit"]), SOON).next().await, Some(Err(PeerFault::Unimplemented))));
     assert!(matches!(peer.invalidate("g", None, SOON).await, Err(PeerFault::Unimplemented)));
 }
@@ -383,6 +383,6 @@ async fn a_server_outlives_connections_that_send_garbage() {
         stream.write_all(garbage).await.expect("it reads");
     }
     let peer = node.connect().await;
-    assert_eq!(&peer.get("g", b"hit", SOON).await.expect("a value")[..], b"hit");
+    assert_eq!(&peer.get_one("g", b"hit", SOON).await.expect("a value")[..], b"hit");
     eventually(|| node.server.connections() == 1).await;
 }

@@ -18,7 +18,7 @@ async fn a_stopping_server_finishes_what_is_in_flight() {
     node.stop();
     tokio::time::timeout(SOON, peer.closed()).await.expect("peers are told");
     tokio::time::timeout(SOON, idle.closed()).await.expect("idle ones too");
-    assert!(matches!(peer.get("g", b"hit", SOON).await, Err(PeerFault::Unreachable(_))), "no new calls");
+    assert!(matches!(peer.get_one("g", b"hit", SOON).await, Err(PeerFault::Unreachable(_))), "no new calls");
     assert!(PeerChannel::connect(&rt(), &node.addr, "", &config()).await.is_err(), "no new peers");
 
     node.fake.released.store(true, Ordering::SeqCst);
@@ -86,5 +86,5 @@ async fn accepting_goes_on_after_errors() {
     let listener = Box::new(Faulty { inner, errors: errors.into() });
     tokio::spawn(async move { server.serve(listener, std::future::pending()).await });
     let peer = PeerChannel::connect(&rt(), &addr, "", &config()).await.expect("it accepts in the end");
-    assert_eq!(&peer.get("g", b"hit", SOON).await.expect("a value")[..], b"hit");
+    assert_eq!(&peer.get_one("g", b"hit", SOON).await.expect("a value")[..], b"hit");
 }
