@@ -15,6 +15,7 @@ use crate::rt::Runtime;
 use crate::test_rt::TestRuntime;
 
 mod faults;
+mod keep_alive;
 mod stopping;
 
 const SOON: Duration = Duration::from_secs(10);

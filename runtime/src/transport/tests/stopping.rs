@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
+use futures_util::FutureExt;
+
 use super::*;
 use crate::rt::{BoxFuture, Connection, Listener};
 
@@ -18,6 +20,8 @@ async fn a_stopping_server_finishes_what_is_in_flight() {
     node.stop();
     tokio::time::timeout(SOON, peer.closed()).await.expect("peers are told");
     tokio::time::timeout(SOON, idle.closed()).await.expect("idle ones too");
+    tokio::time::timeout(SOON, idle.gone()).await.expect("and they have nothing to wait for");
+    assert!(peer.gone().now_or_never().is_none(), "a call is in flight: the connection is not gone");
     assert!(matches!(peer.get_one("g", b"hit", SOON).await, Err(PeerFault::Unreachable(_))), "no new calls");
     assert!(PeerChannel::connect(&rt(), &node.addr, "", &config()).await.is_err(), "no new peers");
 
@@ -25,6 +29,7 @@ async fn a_stopping_server_finishes_what_is_in_flight() {
     let late = replies.next().await.expect("a reply").expect("of the peer");
     assert_eq!(words(late), [(0, "held".to_owned())]);
     assert!(replies.next().await.is_none(), "it ends in order");
+    tokio::time::timeout(SOON, peer.gone()).await.expect("that was the last call");
     let cut = tokio::time::timeout(SOON, node.stopped).await.expect("it stops").expect("and says so");
     assert_eq!((cut, node.server.connections()), (0, 0));
 }
@@ -41,6 +46,7 @@ async fn a_stopping_server_cuts_off_what_does_not_end() {
     let cut = tokio::time::timeout(SOON, node.stopped).await.expect("it stops").expect("and says so");
     assert_eq!((cut, node.server.connections()), (1, 0));
     assert!(matches!(replies.next().await, Some(Err(PeerFault::Unreachable(_)))), "and the asker knows");
+    tokio::time::timeout(SOON, peer.gone()).await.expect("it is cut off");
     eventually(|| node.fake.dropped.load(Ordering::SeqCst) == 1).await;
 }
 
