@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use groupcache_core::{
-    Batch, BatchEnd, BatchId, DialId, Disposition, Failure, Fetched, GroupId, HashedKey, Instant, Invalidation, Key, Outcome,
-    PeerId, Protocol, RemovalId, RequestId, RequestKey, Wake,
+    Batch, BatchEnd, BatchId, DialId, Disposition, Failure, Fetched, GroupId, HashedKey, Instant,
+    Invalidation, Key, Outcome, PeerId, Protocol, RemovalId, RequestId, RequestKey, Wake,
 };
 
 use super::Core;

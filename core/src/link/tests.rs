@@ -1,5 +1,7 @@
 //! The link's promises, one test each.
 
+mod leaving;
+
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
@@ -8,8 +10,6 @@ use core::time::Duration;
 use super::*;
 use crate::id::{Attempt, GroupId};
 use crate::value::{HashedKey, Key, Value};
-
-mod leaving;
 
 const PEER: PeerId = PeerId::new(7);
 const MS: Duration = Duration::from_millis(1);

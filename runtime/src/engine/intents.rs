@@ -9,12 +9,11 @@ use futures_util::future::{AbortHandle, AbortRegistration, Abortable, Either, se
 use futures_util::{FutureExt, StreamExt, pin_mut};
 use groupcache_core::{
     Attempt, Batch, BatchEnd, Cause, DialId, Disposition, Failure, FailureKind, FlightId, Instant, Intent,
-    Invalidation, Key, Outcome, PeerId, Protocol, RemovalId,
+    Invalidation, Key, Outcome, PeerId, Protocol, RemovalId, in_words,
 };
 use groupcache_proto::v1::FetchRequest;
 
 use super::{Engine, Fx, lock};
-use crate::error::chain;
 use crate::peers::Peer;
 use crate::transport::{PeerChannel, PeerFault};
 
@@ -220,7 +219,7 @@ impl Engine {
             match dialled {
                 Ok(channel) => engine.run_connection(&peer, dial, channel).await,
                 Err(error) => {
-                    tracing::debug!(peer = %peer.name, error = %chain(&error), "cannot reach the peer");
+                    tracing::debug!(peer = %peer.name, error = %in_words(&error), "cannot reach the peer");
                     engine.disconnected(&peer, dial, Arc::new(error));
                 }
             }

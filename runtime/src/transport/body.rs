@@ -79,10 +79,7 @@ impl Service<Request<tonic::body::Body>> for Http2 {
     }
 }
 
-fn checked(
-    answer: Response<Incoming>,
-    pulse: Option<Arc<Pulse>>,
-) -> Result<Response<AnswerBody>, CallError> {
+fn checked(answer: Response<Incoming>, pulse: Option<Arc<Pulse>>) -> Result<Response<AnswerBody>, CallError> {
     let (mut parts, inner) = answer.into_parts();
     let grpc =
         parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));

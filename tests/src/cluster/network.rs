@@ -85,7 +85,7 @@ impl Cluster {
 
     /// Who a message to a peer is for: the life that the sender is connected with.
     fn address(&self, from: usize, peer: PeerId) -> Option<(usize, u32)> {
-        let to = index_of(self.members[from].peers.get(&peer)?);
+        let to = index_of(&self.members[from].peers.get(&peer)?.0);
         Some((to, self.members[to].life))
     }
 
@@ -106,7 +106,7 @@ impl Cluster {
             Intent::Reply { request, results, last } => self.reply(me, request, results, last),
             Intent::Connect { peer, dial, name } => {
                 let alive = self.members[index_of(&name)].alive;
-                self.members[me].peers.insert(peer, name.to_string());
+                self.members[me].peers.insert(peer, (name.to_string(), dial));
                 self.schedule(DELAY, me, Event::Connected(peer, dial, alive));
             }
             Intent::Invalidate { removal, peer, what, .. } => {

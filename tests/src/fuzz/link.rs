@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use groupcache_core::{
-    BatchEnd, BatchId, Call, DialId, Disposition, Effects, Failure, FailureKind, FetchItem, FlightId, GroupConfig,
-    GroupId, HashedKey, Instant, Intent, Key, Link, LinkConfig, LinkRefused, LoadRequest, Member, Outcome,
-    PeerId, Placement, Protocol, Ring, RingEpoch, Shard, ShardConfig, Value, Wake,
+    BatchEnd, BatchId, Call, DialId, Disposition, Effects, Failure, FailureKind, FetchItem, FlightId,
+    GroupConfig, GroupId, HashedKey, Instant, Intent, Key, Link, LinkConfig, LinkRefused, LoadRequest,
+    Member, Outcome, PeerId, Placement, Protocol, Ring, RingEpoch, Shard, ShardConfig, Value, Wake,
 };
 
 /// Each fetch that was taken is settled once, by its deadline, or cancelled; batches keep to their limits and windows; a refusal changes nothing;
@@ -339,8 +339,7 @@ impl Bench {
                     assert!(batch.items.iter().all(|item| item.deadline > self.now));
                     let flights = batch.items.iter().map(|item| Some(item.flight)).collect();
                     assert_eq!(Some(batch.dial), self.connection, "a batch goes out by what takes calls");
-                    let sent =
-                        Sent { flights, dial: batch.dial, protocol: batch.protocol, accepted: false };
+                    let sent = Sent { flights, dial: batch.dial, protocol: batch.protocol, accepted: false };
                     assert!(!self.over.contains(&batch.batch), "an id is given twice");
                     assert!(self.open.insert(batch.batch, sent).is_none());
                 }
@@ -368,7 +367,11 @@ impl Bench {
         assert!(sent.iter().all(|flight| self.taken.contains_key(flight)));
         assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), sent.len(), "a fetch is in two batches");
         assert!(self.open.len() <= self.config.max_open_batches.get() as usize);
-        assert_eq!(self.closed, self.left && self.open.is_empty(), "forgotten when nothing is in flight, not before");
+        assert_eq!(
+            self.closed,
+            self.left && self.open.is_empty(),
+            "forgotten when nothing is in flight, not before"
+        );
         assert!(!self.closed || self.taken.is_empty() && self.link.next_wake() == Wake::Idle);
         let here = self.open.values().filter(|sent| Some(sent.dial) == self.connection);
         let unaccepted = here.filter(|sent| !sent.accepted).count();

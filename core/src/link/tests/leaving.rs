@@ -135,7 +135,11 @@ fn a_peer_that_is_started_again_keeps_its_old_promises_and_makes_new_ones() {
     bench.fetch(3).unwrap();
     let new = bench.connect();
     let (of_new, flights, _) = bench.sent().remove(0);
-    assert_eq!((flights, new > old), ([3].to_vec(), true), "the old batch takes no room on the new connection");
+    assert_eq!(
+        (flights, new > old),
+        ([3].to_vec(), true),
+        "the old batch takes no room on the new connection"
+    );
     bench.reply(batch, &[0]);
     assert_eq!(bench.settled(), [(1, true)]);
     assert_eq!(bench.gone(old), Disposition::Stale, "nothing was left on it");

@@ -211,7 +211,9 @@ async fn an_answer_that_breaks_off_is_not_taken_for_the_origins_error() {
         || grpc(body(vec![Ok(Frame::data(Bytes::from_static(b"\0\0\0\0\x03\x0a\x01v")))]));
     for answer in [cut, silent, whole_without_status] {
         let peer = single_peer(answer).await;
-        assert!(cause(peer.get_one("g", b"k", SOON).await.expect_err("no status came")).contains("broke off"));
+        assert!(
+            cause(peer.get_one("g", b"k", SOON).await.expect_err("no status came")).contains("broke off")
+        );
     }
     let reset: fn() -> Response<AnyBody> =
         || grpc(body(vec![Err(std::io::Error::other("the origin is gone"))]));

@@ -41,12 +41,7 @@ async fn way_to(target: String) -> Way {
     way
 }
 
-async fn pass(
-    from: OwnedReadHalf,
-    to: OwnedWriteHalf,
-    frozen: Arc<AtomicBool>,
-    mut seen: impl FnMut(&[u8]),
-) {
+async fn pass(from: OwnedReadHalf, to: OwnedWriteHalf, frozen: Arc<AtomicBool>, mut seen: impl FnMut(&[u8])) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         if from.readable().await.is_err() {
