@@ -63,8 +63,8 @@ pub enum Intent {
         /// After this the peer counts as not reached.
         deadline: Instant,
     },
-    /// Dial a peer. Answer with `handle_connected` or `handle_disconnected`, and after the former with `handle_draining`, where the loop can tell, and
-    /// `handle_disconnected`. Connections that were made before stay open while something is in flight on them.
+    /// Dial a peer. Answer with `handle_connected` or `handle_disconnected`; after the former, `handle_disconnected` says that the connection is
+    /// gone, and `handle_draining` or `handle_lost` before that, where the loop can tell, that it takes no more calls. Connections that were made before stay open while something is in flight on them.
     Connect {
         /// The peer.
         peer: PeerId,

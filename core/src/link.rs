@@ -31,7 +31,8 @@ use crate::time::{Instant, MonotonicClock, Wake};
 ///
 /// **Leaving in order.** A peer that leaves the ring ([`handle_left`](Self::handle_left)), or whose connection takes no more calls
 /// ([`handle_draining`](Self::handle_draining)), still keeps its promises: no fetch goes there any more and what is queued goes on to a successor, but
-/// batches in flight live on until they are answered, until their deadlines, or until the connection they were sent by is gone.
+/// batches in flight live on until they are answered, until their deadlines, or until the connection they were sent by is gone
+/// ([`handle_disconnected`](Self::handle_disconnected)).
 #[derive(Debug)]
 pub struct Link {
     peer: PeerId,

@@ -378,6 +378,16 @@ impl<W> Node<W> {
         self.on_link(now, peer, out, |link, inner| link.handle_draining(now, dial, inner))
     }
 
+    /// See [`Link::handle_lost`].
+    pub fn handle_lost(
+        &mut self,
+        now: Instant,
+        (peer, dial): (PeerId, DialId),
+        out: &mut Effects<W>,
+    ) -> Disposition {
+        self.on_link(now, peer, out, |link, inner| link.handle_lost(now, dial, inner))
+    }
+
     /// See [`Link::handle_disconnected`].
     pub fn handle_disconnected(
         &mut self,

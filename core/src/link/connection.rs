@@ -30,10 +30,27 @@ impl Link {
     }
 
     /// A connection takes no more calls, as a peer says that stops in order; calls in flight may still be answered. What is queued is unreachable, and
-    /// fetches are refused until another connection is there. [`handle_disconnected`](Self::handle_disconnected) follows when the connection is gone.
+    /// fetches are refused until another connection is there. [`handle_disconnected`](Self::handle_disconnected) follows when no answer can come any more.
     ///
-    /// For who can tell the two: a loop that only knows of connections that are gone leaves this out.
+    /// This and [`handle_lost`](Self::handle_lost) are for who can tell them: a loop that only knows that a connection is gone, and hands in by then what
+    /// has come by it, leaves them out.
     pub fn handle_draining<W>(&mut self, now: Instant, dial: DialId, out: &mut Effects<W>) -> Disposition {
+        self.part_with(now, dial, true, out)
+    }
+
+    /// A connection broke, and answers that it has brought may still be on their way to this link: the link redials at once, and holds fetches for that
+    /// long. [`handle_disconnected`](Self::handle_disconnected) follows when no answer can come any more.
+    pub fn handle_lost<W>(&mut self, now: Instant, dial: DialId, out: &mut Effects<W>) -> Disposition {
+        self.part_with(now, dial, false, out)
+    }
+
+    fn part_with<W>(
+        &mut self,
+        now: Instant,
+        dial: DialId,
+        in_order: bool,
+        out: &mut Effects<W>,
+    ) -> Disposition {
         let now = self.clock.observe(now);
         if self.connection != Some(dial) {
             return self.stale();
@@ -41,9 +58,14 @@ impl Link {
         self.connection = None;
         let cause: Cause = Arc::new(LinkRefused::Down);
         if self.has_lasted(now) {
-            self.stats.opened += 1;
-            self.state = State::Redialling { until: self.dial(now, out) };
-            self.fail_queue(Some(&cause), out);
+            let until = self.dial(now, out);
+            if in_order {
+                self.stats.opened += 1;
+                self.state = State::Redialling { until };
+                self.fail_queue(Some(&cause), out);
+            } else {
+                self.state = State::Dialling { until };
+            }
         } else if self.state != State::Leaving {
             self.go_down(now, Some(&cause), out);
         }

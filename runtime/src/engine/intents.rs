@@ -15,7 +15,7 @@ use groupcache_proto::v1::FetchRequest;
 
 use super::{Engine, Fx, lock};
 use crate::peers::Peer;
-use crate::transport::{PeerChannel, PeerFault};
+use crate::transport::{Closed, PeerChannel, PeerFault};
 
 /// Origin loads that run, to stop them when nobody waits any more.
 #[derive(Debug, Default)]
@@ -238,21 +238,20 @@ impl Engine {
             return peer.lose(dial);
         }
         tracing::info!(peer = %peer.name, ?protocol, "connected to the peer");
-        let cause = closed.await;
-        pin_mut!(gone);
-        if (&mut gone).now_or_never().is_none() {
-            tracing::info!(peer = %peer.name, %cause, "the peer takes no more calls");
-            let now = self.clock.now();
-            self.on_link(peer, |link| link.handle_draining(now, dial, &mut fx));
-            self.carry_out(&mut fx);
-            peer.lose(dial);
-            gone.await;
-        }
-        let told = self.disconnected(peer, dial, Arc::clone(&cause));
-        peer.lose(dial);
+        let Closed { cause, in_order } = closed.await;
+        let now = self.clock.now();
+        let told = self.on_link(peer, |link| match in_order {
+            true => link.handle_draining(now, dial, &mut fx),
+            false => link.handle_lost(now, dial, &mut fx),
+        });
+        self.carry_out(&mut fx);
         if told != Disposition::Stale {
-            tracing::warn!(peer = %peer.name, %cause, "lost the connection to the peer");
+            tracing::warn!(peer = %peer.name, %cause, in_order, "the peer's connection takes no more calls");
         }
+        // What has come by it is handed in by who asked: each lets go of the connection then.
+        peer.lose(dial);
+        gone.await;
+        self.disconnected(peer, dial, cause);
     }
 
     /// The peer has left the ring, and nothing is in flight any more. Where it is back already, another has taken its place.
@@ -276,12 +275,11 @@ impl Engine {
         self.carry_out(&mut fx);
     }
 
-    fn disconnected(self: &Arc<Self>, peer: &Peer, dial: DialId, cause: Cause) -> Disposition {
+    fn disconnected(self: &Arc<Self>, peer: &Peer, dial: DialId, cause: Cause) {
         let mut fx = Fx::new();
         let now = self.clock.now();
-        let told = self.on_link(peer, |link| link.handle_disconnected(now, dial, Some(cause), &mut fx));
+        self.on_link(peer, |link| link.handle_disconnected(now, dial, Some(cause), &mut fx));
         self.carry_out(&mut fx);
-        told
     }
 
     fn start_invalidation(

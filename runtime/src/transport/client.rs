@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_channel::oneshot;
+use futures_channel::{mpsc, oneshot};
 use futures_util::future::{Either, Shared, select};
 use futures_util::{FutureExt, Stream, StreamExt};
 use groupcache_core::{Cause, Failure, FailureKind, Protocol, Value};
@@ -97,8 +97,18 @@ pub(crate) struct PeerChannel {
     protocol: Protocol,
     /// Where the peer is not pinged.
     pulse: Option<Arc<Pulse>>,
-    closed: Shared<BoxFuture<'static, Cause>>,
+    closed: Shared<BoxFuture<'static, Closed>>,
     gone: Shared<BoxFuture<'static, ()>>,
+    /// Keeps `gone` from resolving.
+    _alive: mpsc::Sender<Infallible>,
+}
+
+/// Why a connection takes no more calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Closed {
+    pub(crate) cause: Cause,
+    /// Whether the peer said so itself: it is about to stop, and answers what is in flight.
+    pub(crate) in_order: bool,
 }
 
 impl PeerChannel {
@@ -157,8 +167,8 @@ impl PeerChannel {
             .map_err(|source| TransportError::Handshake { addr: addr.to_owned(), source })?;
         let (cut, cut_off) = oneshot::channel();
         let (closing, closed) = oneshot::channel();
-        let (going, gone) = oneshot::channel::<Infallible>();
-        rt.spawn(Box::pin(run(connection, tasks, cut_off, (closing, going))));
+        let (alive, mut all_gone) = mpsc::channel::<Infallible>(0);
+        rt.spawn(Box::pin(run(connection, tasks, cut_off, (closing, alive.clone()))));
 
         let pulse = (protocol == Protocol::Single).then(|| Pulse::new(config, cut));
         let calls = Http2::new(http.clone(), pulse.clone());
@@ -173,8 +183,11 @@ impl PeerChannel {
                 .max_encoding_message_size(config.max_message),
             protocol,
             pulse,
-            closed: closed.map(|cause| cause.unwrap_or_else(|_| Arc::new(ClosedByPeer))).boxed().shared(),
-            gone: gone.map(drop).boxed().shared(),
+            closed: async { closed.await.unwrap_or_else(|_| Closed::broken(Arc::new(ClosedByPeer))) }
+                .boxed()
+                .shared(),
+            gone: async move { while all_gone.next().await.is_some() {} }.boxed().shared(),
+            _alive: alive,
         })
     }
 
@@ -270,13 +283,13 @@ impl PeerChannel {
         self.http.is_closed()
     }
 
-    /// Resolves when the connection takes no more calls, with the reason. Calls in flight may still be answered when the peer closed in order: until
+    /// Resolves when the connection takes no more calls. What is in flight may still be answered, or was and is yet to be read: until
     /// [`gone`](Self::gone) resolves.
-    pub(crate) fn closed(&self) -> impl Future<Output = Cause> + Send + use<> {
+    pub(crate) fn closed(&self) -> impl Future<Output = Closed> + Send + use<> {
         self.closed.clone()
     }
 
-    /// Resolves when the connection is gone, and every call on it has ended. When it went without warning, no later than [`closed`](Self::closed).
+    /// Resolves when the connection is gone, and so is the last handle to it: whoever waited for an answer has let go of its own.
     pub(crate) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
         self.gone.clone()
     }
@@ -330,15 +343,20 @@ fn http2(
 
 type Http2Io = Http2Connection<Box<dyn Connection>, tonic::body::Body, Spawner>;
 
-/// Runs a connection: until it takes no more calls, which is told, and then until its last call is done, which is told as well.
+impl Closed {
+    const fn broken(cause: Cause) -> Self {
+        Self { cause, in_order: false }
+    }
+}
+
+/// Runs a connection: until it takes no more calls, which is told, and then until its last call is done.
 ///
-/// hyper's connection resolves at the peer's GOAWAY; what it has spawned goes on with the calls in flight. When the connection broke, nothing is left of
-/// it then.
+/// hyper's connection resolves at the peer's GOAWAY; what it has spawned goes on with the calls in flight. When the connection broke, that ends at once.
 async fn run(
     connection: Http2Io,
     mut tasks: Tasks,
     cut_off: oneshot::Receiver<Cause>,
-    (closing, going): (oneshot::Sender<Cause>, oneshot::Sender<Infallible>),
+    (closing, alive): (oneshot::Sender<Closed>, mpsc::Sender<Infallible>),
 ) {
     let cut_off = async {
         match cut_off.await {
@@ -348,25 +366,17 @@ async fn run(
         }
     };
     let mut cut_off = pin!(cut_off);
-    let cause: Cause = match select(tasks.drive(pin!(connection)), cut_off.as_mut()).await {
-        Either::Left((Ok(()), _)) => Arc::new(ClosedByPeer),
-        Either::Left((Err(error), _)) => Arc::new(error),
+    let closed = match select(tasks.drive(pin!(connection)), cut_off.as_mut()).await {
+        Either::Left((Ok(()), _)) => Closed { cause: Arc::new(ClosedByPeer), in_order: true },
+        Either::Left((Err(error), _)) => Closed::broken(Arc::new(error)),
         Either::Right((silent, _)) => {
-            drop(tasks);
-            drop(going);
-            let _ = closing.send(silent); // Nobody has to wait for it.
+            let _ = closing.send(Closed::broken(silent)); // Nobody has to wait for it.
             return;
         }
     };
-    let mut idle = poll_fn(|cx| tasks.poll_idle(cx));
-    if (&mut idle).now_or_never().is_some() {
-        drop(going);
-        let _ = closing.send(cause);
-        return;
-    }
-    let _ = closing.send(cause);
-    select(idle, cut_off).await;
-    drop(going);
+    let _ = closing.send(closed);
+    select(poll_fn(|cx| tasks.poll_idle(cx)), cut_off).await;
+    drop(alive);
 }
 
 /// The replies of a [`fetch`](PeerChannel::fetch), as they come.

@@ -20,9 +20,9 @@ use groupcache_core::{Cause, Failure, Outcome};
 use groupcache_proto::{RemoteStatus, failure_of_status};
 use tonic::{Code, Status};
 
-pub(crate) use client::PeerChannel;
 #[cfg(test)]
 pub(crate) use client::TransportError;
+pub(crate) use client::{Closed, PeerChannel};
 pub(crate) use handler::{PeerService, Served};
 pub(crate) use server::PeerServer;
 

@@ -134,7 +134,7 @@ impl Bench {
             }
             31..=32 => {
                 let dial = self.a_dial(self.connection, bytes)?;
-                self.draining(dial);
+                self.parting(dial, bytes.arbitrary()?);
             }
             33..=34 => self.leave(),
             35 => {
@@ -181,17 +181,20 @@ impl Bench {
         assert_eq!(self.open_but_on(None), kept, "a connection takes its own batches with it, and no more");
     }
 
-    fn draining(&mut self, dial: DialId) {
+    fn parting(&mut self, dial: DialId, in_order: bool) {
         let open = self.open_but_on(None);
-        let disposition = self.link.handle_draining(self.now, dial, &mut self.out);
+        let disposition = match in_order {
+            true => self.link.handle_draining(self.now, dial, &mut self.out),
+            false => self.link.handle_lost(self.now, dial, &mut self.out),
+        };
         assert_eq!(disposition == Disposition::Applied, self.connection == Some(dial));
         if disposition == Disposition::Applied {
             self.connection = None;
-            assert!(!self.link.is_up());
+            assert!(!in_order || !self.link.is_up());
         }
         self.check();
-        assert_eq!(self.open_but_on(None), open, "a promise is broken by a connection that ends in order");
-        assert!(disposition == Disposition::Stale || self.queued() == 0);
+        assert_eq!(self.open_but_on(None), open, "what takes no more calls may still answer");
+        assert!(disposition == Disposition::Stale || self.link.is_up() || self.queued() == 0);
     }
 
     fn leave(&mut self) {

@@ -164,6 +164,22 @@ fn a_connection_that_takes_no_more_calls_is_redialled_while_its_answers_are_awai
 }
 
 #[test]
+fn a_connection_that_breaks_may_have_brought_answers_that_are_still_being_read() {
+    let (mut bench, batch) = Bench::half_sent();
+    bench.now = bench.now.saturating_add(LinkConfig::default().connect_timeout);
+    let old = bench.link.connection.unwrap();
+    assert_eq!(bench.link.handle_lost(bench.now, old, &mut bench.out), Disposition::Applied);
+    assert_eq!(bench.dials(), 1);
+    bench.fetch(3).unwrap();
+    assert!(bench.settled().is_empty(), "fetches wait for the redial");
+    bench.reply(batch, &[0]);
+    assert_eq!(bench.settled(), [(1, true)]);
+    bench.connect();
+    assert_eq!(bench.sent()[0].1, [2, 3]);
+    assert_eq!(bench.gone(old), Disposition::Stale, "everything was read");
+}
+
+#[test]
 fn a_dial_that_fails_does_not_break_what_drains() {
     let (mut bench, batch) = Bench::half_sent();
     bench.drain();

@@ -18,18 +18,22 @@ async fn a_stopping_server_finishes_what_is_in_flight() {
     assert_eq!(words(replies.next().await.expect("a reply").expect("of the peer")), [(1, "hit".to_owned())]);
 
     node.stop();
-    tokio::time::timeout(SOON, peer.closed()).await.expect("peers are told");
+    let closed = tokio::time::timeout(SOON, peer.closed()).await.expect("peers are told");
+    assert!(closed.in_order);
     tokio::time::timeout(SOON, idle.closed()).await.expect("idle ones too");
-    tokio::time::timeout(SOON, idle.gone()).await.expect("and they have nothing to wait for");
-    assert!(peer.gone().now_or_never().is_none(), "a call is in flight: the connection is not gone");
+    let (mut gone, idle_gone) = (peer.gone(), idle.gone());
+    drop(idle);
+    tokio::time::timeout(SOON, idle_gone).await.expect("and they have nothing to wait for");
     assert!(matches!(peer.get_one("g", b"hit", SOON).await, Err(PeerFault::Unreachable(_))), "no new calls");
     assert!(PeerChannel::connect(&rt(), &node.addr, "", &config()).await.is_err(), "no new peers");
 
+    drop(peer);
+    assert!((&mut gone).now_or_never().is_none(), "a call is in flight: the connection is not gone");
     node.fake.released.store(true, Ordering::SeqCst);
     let late = replies.next().await.expect("a reply").expect("of the peer");
     assert_eq!(words(late), [(0, "held".to_owned())]);
     assert!(replies.next().await.is_none(), "it ends in order");
-    tokio::time::timeout(SOON, peer.gone()).await.expect("that was the last call");
+    tokio::time::timeout(SOON, gone).await.expect("that was the last call");
     let cut = tokio::time::timeout(SOON, node.stopped).await.expect("it stops").expect("and says so");
     assert_eq!((cut, node.server.connections()), (0, 0));
 }
@@ -46,7 +50,9 @@ async fn a_stopping_server_cuts_off_what_does_not_end() {
     let cut = tokio::time::timeout(SOON, node.stopped).await.expect("it stops").expect("and says so");
     assert_eq!((cut, node.server.connections()), (1, 0));
     assert!(matches!(replies.next().await, Some(Err(PeerFault::Unreachable(_)))), "and the asker knows");
-    tokio::time::timeout(SOON, peer.gone()).await.expect("it is cut off");
+    let gone = peer.gone();
+    drop((peer, replies));
+    tokio::time::timeout(SOON, gone).await.expect("nothing is left of it");
     eventually(|| node.fake.dropped.load(Ordering::SeqCst) == 1).await;
 }
 
