@@ -34,7 +34,7 @@ mod view;
 pub use builder::{DEFAULT_ADDR, ServerBuilder};
 pub use error::{Error, ErrorKind};
 pub use group::{Group, GroupBuilder, Lookup, RemoveReport};
-pub use groupcache_core::{ConfigError, Eviction, Level, LinkConfig, OnAbandoned, Placement};
+pub use groupcache_core::{ConfigError, Eviction, Level, LinkConfig, OnAbandoned, Placement, in_words};
 #[cfg(feature = "etcd")]
 pub use registry::{EtcdConfig, EtcdRegistry};
 pub use registry::{
