@@ -223,7 +223,12 @@ impl Engine {
             let channel = match dialled {
                 Ok(channel) => channel,
                 Err(error) => {
-                    tracing::debug!(peer = %peer.name, error = %chain(&error), "cannot reach the peer");
+                    let why = chain(&error);
+                    if error.is_misconfiguration(engine.config.transport.security.is_some()) {
+                        tracing::warn!(peer = %peer.name, error = %why, "cannot come to terms with the peer");
+                    } else {
+                        tracing::debug!(peer = %peer.name, error = %why, "cannot reach the peer");
+                    }
                     // A slow dial may fail after a later one has succeeded: then it is no news.
                     if peer.channel().is_none() {
                         engine.disconnected(&peer, Arc::new(error));
