@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod group;
 mod groups;
+pub mod guide;
 mod hyper_rt;
 mod peers;
 mod registry;

@@ -1,6 +1,7 @@
 //! TLS by rustls, on any runtime: the [`Security`] that most want.
 
 mod config;
+mod stream;
 
 use std::fmt;
 use std::io;
@@ -13,6 +14,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::rt::{BoxFuture, Connection};
 use crate::secure::Security;
+
+use self::stream::Secured;
 
 pub use config::{TlsConfig, TlsConfigError};
 
@@ -133,7 +136,7 @@ impl Security for Tls {
             let connecting = self.connector.connect(name, TokioIo::new(io));
             let stream = connecting.await.map_err(|error| TlsError::of(error).into_io())?;
             speaks_http2(stream.get_ref().1)?;
-            Ok(Box::new(TokioIo::new(stream)) as Box<dyn Connection>)
+            Ok(Box::new(Secured::new(stream)) as Box<dyn Connection>)
         })
     }
 
@@ -143,7 +146,7 @@ impl Security for Tls {
             let accepting = acceptor.accept(TokioIo::new(io));
             let stream = accepting.await.map_err(|error| TlsError::of(error).into_io())?;
             speaks_http2(stream.get_ref().1)?;
-            Ok(Box::new(TokioIo::new(stream)) as Box<dyn Connection>)
+            Ok(Box::new(Secured::new(stream)) as Box<dyn Connection>)
         })
     }
 }
@@ -190,6 +193,8 @@ const fn is_of_trust(alert: AlertDescription) -> bool {
             | A::UnknownCA
             | A::AccessDenied
             | A::CertificateRequired
+            // Signed by an authority of the same name with another key.
+            | A::DecryptError
     )
 }
 

@@ -132,11 +132,14 @@ impl PeerChannel {
         let limit = config.connect_timeout;
         let connecting = async {
             let mut channel = Self::dial(rt, addr, config).await?;
-            channel.protocol = channel
-                // The limit around all of this strikes first.
-                .probe(from, limit.saturating_mul(2))
-                .await
-                .map_err(|source| TransportError::NotAPeer { addr: addr.to_owned(), source })?;
+            // The limit around all of this strikes first.
+            match channel.probe(from, limit.saturating_mul(2)).await {
+                Ok(protocol) => channel.protocol = protocol,
+                Err(seen) => {
+                    let source = channel.cause_behind(seen).await;
+                    return Err(TransportError::NotAPeer { addr: addr.to_owned(), source });
+                }
+            }
             Ok(channel)
         };
         let connected = within(&**rt, limit, connecting).await;
@@ -192,6 +195,15 @@ impl PeerChannel {
             Some(Err(PeerFault::Unreachable(cause))) => Err(cause),
             Some(Err(PeerFault::Status(failure))) => Err(Arc::new(failure)),
         }
+    }
+
+    /// What a call saw, or what ended the connection where that is why: the call itself is only told that it is cancelled.
+    async fn cause_behind(&self, seen: Cause) -> Cause {
+        if !self.is_closed() {
+            return seen;
+        }
+        let end = self.closed().await;
+        if end.is::<hyper::Error>() { end } else { seen }
     }
 
     /// How the peer is to be spoken to, as it showed when the connection was made.

@@ -163,6 +163,11 @@ async fn refuse_each_other<R: Runtime + Default>(
         log_has(&[&its_addr, reason]) || log_has(&["refused a connection", reason])
     })
     .await;
+    let its_addr = format!("peer={}", member.server.addr());
+    wait_for::<R>("a line in which the refused hears it", || {
+        log_has(&["WARN", &its_addr, "does not trust this node"])
+    })
+    .await;
     for node in [&member, &stranger] {
         assert_eq!((node.reached(), node.stat("served")), (1, 0), "{}", logged());
         let report = within("a stop", node.server.stop()).await;

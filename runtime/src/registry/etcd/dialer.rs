@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_channel::oneshot;
+use futures_util::FutureExt;
+use futures_util::future::{Either, Shared, select};
 use futures_util::lock::Mutex;
 use http::uri::{PathAndQuery, Uri};
 use hyper::client::conn::http2::{self, SendRequest};
@@ -17,9 +19,10 @@ use tower_service::Service;
 
 use super::endpoint::Endpoint;
 
+use crate::error::chain;
 use crate::hyper_rt::{HyperExecutor, HyperTimer};
 use crate::registry::RegistryError;
-use crate::rt::Runtime;
+use crate::rt::{BoxFuture, Runtime};
 use crate::secure::{self, Security};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -47,12 +50,35 @@ pub(super) struct Timing {
     pub(super) ping_timeout: Duration,
 }
 
+type End = Shared<BoxFuture<'static, Option<Arc<hyper::Error>>>>;
+
 #[derive(Clone)]
 struct Connected {
     /// Its number among the dials.
     dial: usize,
     endpoint: Endpoint,
     sender: SendRequest<Body>,
+    /// Why it ended, once it has.
+    end: End,
+}
+
+/// Calls on a connection that breaks are told that they are cancelled. This is why.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection to etcd broke")]
+struct Broken(#[source] Arc<hyper::Error>);
+
+impl Connected {
+    async fn ask(&mut self, request: http::Request<Body>) -> Result<http::Response<Body>, BoxError> {
+        match self.sender.send_request(request).await {
+            Ok(response) => Ok(response.map(Body::new)),
+            // The connection has ended, or this call would not be cancelled.
+            Err(error) if error.is_canceled() => match self.end.clone().await {
+                Some(why) => Err(Broken(why).into()),
+                None => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 impl fmt::Debug for Dialer {
@@ -118,7 +144,9 @@ impl Inner {
         let limit = self.timing.connect;
         let handshake = pin!(self.handshake(endpoint));
         match select(handshake, self.runtime.sleep(limit)).await {
-            Either::Left((Ok(sender), _)) => Ok(Connected { dial, endpoint: endpoint.clone(), sender }),
+            Either::Left((Ok((sender, end)), _)) => {
+                Ok(Connected { dial, endpoint: endpoint.clone(), sender, end })
+            }
             Either::Left((Err(source), _)) => Err(failed(source)),
             Either::Right(((), _)) => {
                 Err(failed(RegistryError::TimedOut { operation: "connect", limit }.into()))
@@ -126,7 +154,7 @@ impl Inner {
         }
     }
 
-    async fn handshake(&self, endpoint: &Endpoint) -> Result<SendRequest<Body>, BoxError> {
+    async fn handshake(&self, endpoint: &Endpoint) -> Result<(SendRequest<Body>, End), BoxError> {
         let authority = &endpoint.authority;
         let io = self.runtime.connect(authority.as_str()).await?;
         let security = self.security.as_ref().filter(|_| endpoint.secure);
@@ -138,13 +166,15 @@ impl Inner {
             .handshake(io)
             .await?;
         let authority = authority.clone();
+        let (ending, ended) = oneshot::channel();
         self.runtime.spawn(Box::pin(async move {
-            // Its calls fail with the same cause; this is for who reads the log.
-            if let Err(error) = connection.await {
-                tracing::debug!(%authority, %error, "the connection to etcd ended");
+            let why = connection.await.err().map(Arc::new);
+            if let Some(error) = &why {
+                tracing::debug!(%authority, error = %chain(&**error), "the connection to etcd ended");
             }
+            let _ = ending.send(why); // Nobody has to wait for it.
         }));
-        Ok(sender)
+        Ok((sender, ended.map(|why| why.unwrap_or(None)).boxed().shared()))
     }
 }
 
@@ -164,8 +194,7 @@ impl Service<http::Request<Body>> for Dialer {
             let mut connected =
                 inner.connected().await.map_err(|error| tonic::ConnectError(Box::new(error)))?;
             *request.uri_mut() = with_authority(request.uri(), &connected.endpoint)?;
-            let response = connected.sender.send_request(request).await?;
-            Ok(response.map(Body::new))
+            connected.ask(request).await
         })
     }
 }
