@@ -52,10 +52,14 @@ impl Alone {
     /// Who was served since the last time, and with what.
     fn served(&mut self) -> Vec<(u32, Result<Vec<u8>, FailureKind>)> {
         let done = self.out.drain_completions();
-        done.map(|one| {
-            (one.waiter, one.result.map(|it| it.value.as_bytes().to_vec()).map_err(|failure| failure.kind))
-        })
-        .collect()
+        let mut served: Vec<_> = done
+            .map(|one| {
+                let value = one.result.map(|it| it.value.as_bytes().to_vec());
+                (one.waiter, value.map_err(|failure| failure.kind))
+            })
+            .collect();
+        served.sort_unstable_by_key(|one| one.0);
+        served
     }
 }
 

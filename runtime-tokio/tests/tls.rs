@@ -34,4 +34,5 @@ secured! { run, Tokio:
     a_node_with_a_certificate_for_another_host_is_refused
     a_node_in_plain_text_is_refused_and_the_log_says_what_it_speaks
     a_handshake_that_never_ends_holds_up_nobody
+    a_security_that_panics_refuses_and_wedges_nothing
 }

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use groupcache_runtime::{
-    Group, Level, LinkConfig, RetrieveError, Runtime, Security, Server, ServerBuilder, TlsConfig,
+    BoxFuture, Connection, Group, Level, LinkConfig, RetrieveError, Runtime, Security, Server, ServerBuilder,
+    TlsConfig,
 };
 
 use crate::authority::Authority;
@@ -275,6 +276,50 @@ pub(crate) async fn a_handshake_that_never_ends_holds_up_nobody<R: Runtime + Def
     let report = within("a stop", first.server.stop()).await;
     assert!(report.drained, "{report:?}");
     wait_for::<R>("its end", || late.is_finished()).await;
+}
+
+/// Panics at the first connection and at the second, each way, and then secures nothing.
+#[derive(Debug, Default)]
+struct Panics {
+    connected: AtomicUsize,
+    accepted: AtomicUsize,
+}
+
+impl Panics {
+    fn third_time_lucky(count: &AtomicUsize) {
+        assert!(count.fetch_add(1, Ordering::SeqCst) > 1, "as the test asks");
+    }
+}
+
+impl Security for Panics {
+    fn connect<'a>(
+        &'a self,
+        _: &'a str,
+        io: Box<dyn Connection>,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Connection>>> {
+        Self::third_time_lucky(&self.connected);
+        Box::pin(async { Ok(io) })
+    }
+
+    fn accept(&self, io: Box<dyn Connection>) -> BoxFuture<'_, io::Result<Box<dyn Connection>>> {
+        Box::pin(async {
+            Self::third_time_lucky(&self.accepted);
+            Ok(io)
+        })
+    }
+}
+
+/// Whoever waits for a dial hears that it has failed, and dials again.
+pub(crate) async fn a_security_that_panics_refuses_and_wedges_nothing<R: Runtime + Default>() {
+    let panics = Arc::new(Panics::default());
+    let security = || Some(Arc::clone(&panics) as Arc<dyn Security>);
+    let [first, second] = pair::<R>(security(), security()).await;
+    let key = first.key_of(&second);
+    wait_for::<R>("a meeting of two", || first.reached() == 2 && second.reached() == 2).await;
+    let lookup = within("a get", first.group.lookup(&key)).await.expect("its owner loads it");
+    assert_eq!((lookup.level, first.loads()), (Level::Peer, 0));
+    let times = [&panics.connected, &panics.accepted].map(|count| count.load(Ordering::SeqCst));
+    assert!(times.iter().all(|&times| times > 2), "{times:?} connections");
 }
 
 /// What this process has logged.
