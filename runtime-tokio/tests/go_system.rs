@@ -224,7 +224,8 @@ async fn a_dead_members_keys_are_not_kept_without_end() {
 /// S33.
 #[tokio::test]
 async fn a_limit_of_zero_is_refused_and_not_unlimited() {
-    let zero: [(&str, fn(ServerBuilder) -> ServerBuilder); 6] = [
+    type Setting = fn(ServerBuilder) -> ServerBuilder;
+    let zero: [(&str, Setting); 6] = [
         ("budget", |builder| builder.budget(0)),
         ("max_value", |builder| builder.max_value(0)),
         ("max_key", |builder| builder.max_key(0)),

@@ -258,7 +258,7 @@ pub(crate) async fn a_handshake_that_never_ends_holds_up_nobody<R: Runtime + Def
         (0..20).map(|index| thread::spawn(hang([&b""[..], b"\x16\x03\x01"][index % 2]))).collect();
     wait_for::<R>("twenty connections", || first.stat("peer_connections") == 20).await;
 
-    let second = Node::start(tls(), &[addr.clone()]).await;
+    let second = Node::start(tls(), std::slice::from_ref(&addr)).await;
     assert!(first.server.set_peers([second.server.addr()]));
     wait_for::<R>("a meeting of two", || first.reached() == 2 && second.reached() == 2).await;
     let key = second.key_of(&first);
