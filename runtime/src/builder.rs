@@ -14,6 +14,7 @@ use groupcache_core::{
 use crate::engine::{Control, Engine, EngineConfig, RegistryTimes};
 use crate::registry::{Registry, StaticRegistry};
 use crate::rt::Runtime;
+use crate::secure::Security;
 use crate::server::{Server, StartError};
 use crate::transport::TransportConfig;
 
@@ -65,6 +66,7 @@ pub struct ServerBuilder<R> {
     link: LinkConfig,
     shards: Option<NonZeroU16>,
     registry: RegistryTimes,
+    security: Option<Arc<dyn Security>>,
     removal_timeout: Duration,
     keep_alive: (Duration, Duration),
     /// The first setting that is out of range, where one is.
@@ -104,6 +106,7 @@ impl<R> ServerBuilder<R> {
             link: LinkConfig::default(),
             shards: None,
             registry: RegistryTimes { lease_ttl: Duration::from_secs(5), op_timeout: Duration::from_secs(2) },
+            security: None,
             removal_timeout: Duration::from_secs(2),
             keep_alive: (Duration::from_secs(2), Duration::from_secs(1)),
             refused: None,
@@ -231,6 +234,13 @@ impl<R> ServerBuilder<R> {
         self
     }
 
+    /// How connections between members are secured: with `Tls` (feature `tls`), or a [`Security`] of your own. The same on every member. Dialling
+    /// includes it, so `connect_timeout` of [`link`](Self::link) bounds both; who connects to this node has 5 s for it. Default: plain text.
+    pub fn security(mut self, security: Arc<dyn Security>) -> Self {
+        self.security = Some(security);
+        self
+    }
+
     /// How soon a silent connection is noticed while something is asked over it: a ping after `interval` of silence, dead when it is not answered
     /// within `limit`. Default 2 s and 1 s.
     pub const fn peer_keep_alive(mut self, interval: Duration, limit: Duration) -> Self {
@@ -282,6 +292,7 @@ impl<R> ServerBuilder<R> {
             connect_timeout: self.link.connect_timeout,
             keep_alive_interval: self.keep_alive.0,
             keep_alive_timeout: self.keep_alive.1,
+            security: self.security,
             drain: self.settings.drain,
             ..TransportConfig::for_values(self.shard.max_value_len.get())
         };

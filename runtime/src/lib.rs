@@ -18,16 +18,20 @@ mod engine;
 mod error;
 mod group;
 mod groups;
+pub mod guide;
 mod hyper_rt;
 mod peers;
 mod registry;
 mod report;
 mod retriever;
 mod rt;
+mod secure;
 mod server;
 mod service;
 #[cfg(test)]
 mod test_rt;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 mod view;
 
@@ -43,5 +47,8 @@ pub use registry::{
 pub use report::{MemberView, RingView, Stats};
 pub use retriever::{Loaded, RetrieveError, Retriever};
 pub use rt::{BoxFuture, Connection, Listener, Runtime};
+pub use secure::Security;
 pub use server::{GroupError, Server, StartError, Status, StopReport};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsConfig, TlsConfigError, TlsError};
 pub use view::ByteView;

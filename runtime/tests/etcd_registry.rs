@@ -271,7 +271,7 @@ async fn endpoints_and_pings_that_cannot_work_are_refused_at_once() {
         }
     }
     assert!(refused(EtcdConfig::new(Vec::<String>::new())).await.contains("none"));
-    assert!(refused(EtcdConfig::new(["h:1", "https://h:1"])).await.contains("TLS"));
+    assert!(refused(EtcdConfig::new(["h:1", "https://h:1"])).await.contains("set `security`"));
     let mut config = EtcdConfig::new(["h:1"]);
     config.ping_interval = Duration::from_secs(2);
     assert!(refused(config).await.contains("ping"));

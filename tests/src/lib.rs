@@ -31,7 +31,7 @@ pub use node::{Member, Node, NodeOptions, Ring};
 pub use origin::{Behaviour, Origin, value_of};
 pub use ports::reserve;
 pub use process::{Process, Signal};
-pub use program::{groupcache, python, repository};
+pub use program::{example, groupcache, python, repository};
 pub use wait::{ensure, poll_until};
 
 /// README's examples compile, and run where they can.

@@ -33,6 +33,22 @@ pub(crate) fn async_std_node() -> &'static Path {
     })
 }
 
+/// The example `name` of the package `package`: in the directory that `GROUPCACHE_EXAMPLES` names, else what cargo builds.
+///
+/// # Panics
+/// When it is not there and cannot be built.
+#[must_use]
+pub fn example(package: &str, name: &str) -> PathBuf {
+    match env::var_os("GROUPCACHE_EXAMPLES") {
+        Some(directory) => {
+            let path = Path::new(&directory).join(name);
+            assert!(path.is_file(), "GROUPCACHE_EXAMPLES: there is no {}", path.display());
+            path
+        }
+        None => build(&["-p", package, "--example", name], name),
+    }
+}
+
 /// The Python that has grpcio: of the environment that `tests/run` makes.
 ///
 /// # Panics

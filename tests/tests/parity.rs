@@ -1,4 +1,4 @@
-//! runtime/PARITY.md names tests: each of them exists.
+//! runtime/PARITY.md says what shows each of its claims: a test that exists, or a reason why the thing cannot occur.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,18 +22,76 @@ fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
+/// The rows of the tables, without their heads: what stands in each cell.
+fn rows(table: &str) -> Vec<Vec<&str>> {
+    let rows = table.lines().filter_map(|line| line.strip_prefix('|')?.trim_end().strip_suffix('|'));
+    let rows: Vec<Vec<_>> = rows.map(|row| row.split('|').map(str::trim).collect()).collect();
+    let is_head =
+        |row: &Vec<&str>| row.last() == Some(&"shown by") || row.iter().all(|cell| cell.starts_with("---"));
+    rows.into_iter().filter(|row| !is_head(row)).collect()
+}
+
+fn names(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2).filter(|name| name.contains('_'))
+}
+
+/// What has a claim to be believed: a test's name, or why it cannot occur, in words.
+fn is_shown(cell: &str) -> bool {
+    let reason = cell.strip_prefix("cannot occur: ");
+    names(cell).next().is_some() || reason.is_some_and(|words| words.split(' ').count() >= 4)
+}
+
+#[test]
+fn every_row_of_the_parity_table_has_a_test_or_a_reason() {
+    let table = fs::read_to_string(repository().join("runtime/PARITY.md")).expect("the table");
+    let rows = rows(&table);
+    assert!(rows.len() > 60, "{} rows", rows.len());
+    for row in &rows {
+        let [what, ours, shown] = row[..] else { panic!("not three cells: {row:?}") };
+        assert!(!what.is_empty() && !ours.is_empty(), "{row:?}");
+        assert!(is_shown(shown), "neither a test nor `cannot occur: ...`: {row:?}");
+    }
+    for empty in ["", "see S1", "`Server::stop`", "cannot occur: no", "cannot occur"] {
+        assert!(!is_shown(empty), "{empty}");
+    }
+}
+
+/// Not `.env`, and nobody's variables: what a library is not told, it does not know.
+#[test]
+fn no_library_reads_the_environment() {
+    let mut sources = 0;
+    for library in ["core", "proto", "runtime", "runtime-tokio", "runtime-async-std"] {
+        each_source(&repository().join(library).join("src"), &mut |path, text| {
+            // The binary has flags that variables can set; it says so in its help.
+            if !path.components().any(|part| part.as_os_str() == "bin") {
+                sources += 1;
+                assert!(!text.contains("env::") && !text.contains("dotenv"), "{}", path.display());
+            }
+        });
+    }
+    assert!(sources > 100, "{sources} sources");
+}
+
+fn each_source(folder: &Path, look: &mut impl FnMut(&Path, &str)) {
+    for entry in fs::read_dir(folder).expect("a folder of the repository") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            each_source(&path, look);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            look(&path, &fs::read_to_string(&path).expect("a source file"));
+        }
+    }
+}
+
 #[test]
 fn every_test_that_the_parity_table_names_exists() {
     let root = repository();
     let mut tests = BTreeSet::new();
     tests_below(root, &mut tests);
     let table = fs::read_to_string(root.join("runtime/PARITY.md")).expect("the table");
-    let shown_by =
-        table.lines().filter(|line| line.starts_with('|')).filter_map(|line| line.rsplit('|').nth(1));
-    let named: Vec<&str> = shown_by
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .filter(|name| name.contains('_'))
-        .collect();
+    let rows = rows(&table);
+    let named: Vec<&str> =
+        rows.iter().flat_map(|row| names(row.last().copied().unwrap_or_default())).collect();
     assert!(named.len() > 60, "{} tests are named", named.len());
     let missing: Vec<_> = named.iter().filter(|name| !tests.contains(**name)).collect();
     assert!(missing.is_empty(), "no such tests: {missing:?}");

@@ -219,7 +219,12 @@ impl Engine {
             match dialled {
                 Ok(channel) => engine.run_connection(&peer, dial, channel).await,
                 Err(error) => {
-                    tracing::debug!(peer = %peer.name, error = %in_words(&error), "cannot reach the peer");
+                    let why = in_words(&error);
+                    if error.is_misconfiguration(engine.config.transport.security.is_some()) {
+                        tracing::warn!(peer = %peer.name, error = %why, "cannot come to terms with the peer");
+                    } else {
+                        tracing::debug!(peer = %peer.name, error = %why, "cannot reach the peer");
+                    }
                     engine.disconnected(&peer, dial, Arc::new(error));
                 }
             }

@@ -29,6 +29,7 @@ use super::tasks::{Spawner, Tasks};
 use super::{CONNECTION_WINDOW, FRAME, PeerFault, STREAM_WINDOW, TransportConfig};
 use crate::hyper_rt::HyperTimer;
 use crate::rt::{BoxFuture, Connection, Runtime};
+use crate::secure;
 
 /// Why there is no connection to a peer.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,14 @@ pub(crate) enum TransportError {
         /// The limit.
         limit: Duration,
     },
+    /// The connection could not be secured.
+    #[error("cannot secure the connection to {addr}")]
+    Security {
+        /// The peer.
+        addr: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// HTTP/2 could not begin.
     #[error("cannot speak HTTP/2 with {addr}")]
     Handshake {
@@ -73,6 +82,18 @@ pub(crate) enum TransportError {
         /// What came in place of an answer.
         source: Cause,
     },
+}
+
+impl TransportError {
+    /// Whether both ends are there and cannot agree, which no further dial will change: whoever runs the fleet has to. With `secured` connections a
+    /// certificate that is not accepted may show only in place of the first answer, as TLS 1.3 has it.
+    pub(crate) const fn is_misconfiguration(&self, secured: bool) -> bool {
+        match self {
+            Self::Security { .. } => true,
+            Self::NotAPeer { .. } | Self::Handshake { .. } => secured,
+            Self::Address { .. } | Self::Connect { .. } | Self::Timeout { .. } => false,
+        }
+    }
 }
 
 /// The peer did not answer within the time that the caller gave it.
@@ -131,11 +152,14 @@ impl PeerChannel {
             let mut protocol = Protocol::Batched;
             loop {
                 let channel = Self::dial(rt, addr, protocol, config).await?;
-                let shown = channel
-                    // The limit around all of this strikes first.
-                    .probe(from, limit.saturating_mul(2))
-                    .await
-                    .map_err(|source| TransportError::NotAPeer { addr: addr.to_owned(), source })?;
+                // The limit around all of this strikes first.
+                let shown = match channel.probe(from, limit.saturating_mul(2)).await {
+                    Ok(shown) => shown,
+                    Err(seen) => {
+                        let source = channel.cause_behind(seen).await;
+                        return Err(TransportError::NotAPeer { addr: addr.to_owned(), source });
+                    }
+                };
                 if shown == protocol {
                     return Ok(channel);
                 }
@@ -152,13 +176,17 @@ impl PeerChannel {
         protocol: Protocol,
         config: &TransportConfig,
     ) -> Result<Self, TransportError> {
-        let origin: Uri = format!("http://{addr}")
+        let scheme = if config.security.is_some() { "https" } else { "http" };
+        let origin: Uri = format!("{scheme}://{addr}")
             .parse()
             .map_err(|source| TransportError::Address { addr: addr.to_owned(), source })?;
         let io = rt
             .connect(addr)
             .await
             .map_err(|source| TransportError::Connect { addr: addr.to_owned(), source })?;
+        let io = secure::connect(config.security.as_ref(), addr, io)
+            .await
+            .map_err(|source| TransportError::Security { addr: addr.to_owned(), source })?;
 
         let (spawner, tasks) = Tasks::new();
         let (http, connection) = http2(rt, spawner, protocol, config)
@@ -200,6 +228,15 @@ impl PeerChannel {
             Some(Err(PeerFault::Unreachable(cause))) => Err(cause),
             Some(Err(PeerFault::Status(failure))) => Err(Arc::new(failure)),
         }
+    }
+
+    /// What a call saw, or what ended the connection where that is why: the call itself is only told that it is cancelled.
+    async fn cause_behind(&self, seen: Cause) -> Cause {
+        if !self.is_closed() {
+            return seen;
+        }
+        let end = self.closed().await.cause;
+        if end.is::<hyper::Error>() { end } else { seen }
     }
 
     /// How the peer is to be spoken to, as it showed when the connection was made.

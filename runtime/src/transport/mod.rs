@@ -21,6 +21,8 @@ use groupcache_core::{Cause, Failure, Outcome};
 use groupcache_proto::{RemoteStatus, failure_of_status};
 use tonic::{Code, Status};
 
+use crate::secure::Security;
+
 #[cfg(feature = "__fuzz")]
 pub(crate) use authority::replay::replay as replay_authority;
 #[cfg(test)]
@@ -49,6 +51,10 @@ pub(crate) struct TransportConfig {
     pub(crate) keep_alive_interval: Duration,
     /// How long a ping may stay without an answer before the connection is given up.
     pub(crate) keep_alive_timeout: Duration,
+    /// How connections are secured, where they are.
+    pub(crate) security: Option<Arc<dyn Security>>,
+    /// How long whoever connects may take to agree on how the connection is secured.
+    pub(crate) handshake_timeout: Duration,
     /// How long a stopping server waits for calls in flight.
     pub(crate) drain: Duration,
     /// The largest message that is sent or taken, in bytes.
@@ -67,6 +73,8 @@ impl TransportConfig {
             connect_timeout: Duration::from_secs(1),
             keep_alive_interval: Duration::from_secs(2),
             keep_alive_timeout: Duration::from_secs(1),
+            security: None,
+            handshake_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(5),
             max_message: if message > MIN_MAX_MESSAGE { message } else { MIN_MAX_MESSAGE },
             max_keys: 4096,

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,8 +26,10 @@ use super::deadline::within;
 use super::handler::{Handler, PeerService};
 use super::tasks::{Spawner, Tasks};
 use super::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW, TransportConfig};
+use crate::error::chain;
 use crate::hyper_rt::HyperTimer;
 use crate::rt::{BoxFuture, Connection, Listener, Runtime};
+use crate::secure;
 
 /// How long accepting pauses after an error: with too many open files the next try fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -95,11 +98,13 @@ impl PeerServer {
         loop {
             match select(shutdown.clone(), pin!(listener.accept())).await {
                 Either::Left(((), _)) => return,
-                Either::Right((Ok((io, _)), _)) => {
+                Either::Right((Ok((io, from)), _)) => {
                     let (server, shutdown, alive) = (self.clone(), shutdown.clone(), alive.clone());
                     let counted = Counted::new(&self.open);
                     self.handler.rt.spawn(Box::pin(async move {
-                        server.connection(io, shutdown).await;
+                        if let Some(io) = server.secured(io, from, shutdown.clone()).await {
+                            server.connection(io, shutdown).await;
+                        }
                         drop((counted, alive));
                     }));
                 }
@@ -113,6 +118,31 @@ impl PeerServer {
     async fn pause(&self, error: &io::Error, shutdown: &Shared<BoxFuture<'static, ()>>) {
         tracing::warn!(%error, "cannot accept a peer");
         select(shutdown.clone(), self.handler.rt.sleep(ACCEPT_PAUSE)).await;
+    }
+
+    /// The connection, secured; `None` when it was refused, took too long about it, or came too late.
+    async fn secured(
+        &self,
+        io: Box<dyn Connection>,
+        from: SocketAddr,
+        shutdown: Shared<BoxFuture<'static, ()>>,
+    ) -> Option<Box<dyn Connection>> {
+        let config = &self.handler.config;
+        let Some(security) = &config.security else { return Some(io) };
+        let limit = config.handshake_timeout;
+        let securing = within(&*self.handler.rt, limit, secure::accept(security, io));
+        match select(shutdown, pin!(securing)).await {
+            Either::Left(((), _)) => None,
+            Either::Right((Some(Ok(io)), _)) => Some(io),
+            Either::Right((Some(Err(error)), _)) => {
+                tracing::warn!(%from, error = %chain(&error), "refused a connection");
+                None
+            }
+            Either::Right((None, _)) => {
+                tracing::warn!(%from, ?limit, "whoever connected did not agree on security in time");
+                None
+            }
+        }
     }
 
     async fn connection(&self, io: Box<dyn Connection>, shutdown: Shared<BoxFuture<'static, ()>>) {

@@ -13,19 +13,38 @@ const INSTALL: &str = "install it with: apt-get install etcd-server etcd-client"
 /// Killed, by its pid, when dropped.
 pub(crate) struct Etcd {
     child: Option<Child>,
+    tls: Option<TlsFiles>,
     dir: TempDir,
     client_port: u16,
     peer_port: u16,
 }
 
+/// An etcd's own files for TLS, as PEM: it shows the certificate, and wants one of the same authority from whoever connects.
+#[derive(Clone)]
+pub(crate) struct TlsFiles {
+    pub(crate) roots: String,
+    pub(crate) chain: String,
+    pub(crate) key: String,
+}
+
 impl Etcd {
     /// Starts an etcd and waits until it answers.
     pub(crate) fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// Starts an etcd that is spoken to over mutual TLS, and waits until it answers.
+    #[allow(dead_code)] // The other tests of etcd do without.
+    pub(crate) fn start_secured(tls: TlsFiles) -> Self {
+        Self::start_with(Some(tls))
+    }
+
+    fn start_with(tls: Option<TlsFiles>) -> Self {
         // Somebody else may take a port between its choice and its use: then etcd ends, and others are chosen.
         for _ in 0..5 {
             let dir = tempfile::tempdir().expect("a temporary directory");
             let (client_port, peer_port) = (free_port(), free_port());
-            let mut etcd = Self { child: None, dir, client_port, peer_port };
+            let mut etcd = Self { child: None, tls: tls.clone(), dir, client_port, peer_port };
             if etcd.try_start() {
                 return etcd;
             }
@@ -67,9 +86,8 @@ impl Etcd {
 
     /// Runs `etcdctl`; answers what it prints.
     pub(crate) fn ctl(&self, args: &[&str]) -> String {
-        let output = Command::new("etcdctl")
-            .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &self.endpoint()])
+        let output = self
+            .etcdctl()
             .args(args)
             .output()
             .unwrap_or_else(|error| panic!("etcdctl cannot be run ({error}); {INSTALL}"));
@@ -77,11 +95,26 @@ impl Etcd {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
+    fn etcdctl(&self) -> Command {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoint()]);
+        if let Some(TlsFiles { roots, chain, key }) = &self.tls {
+            command.args(["--cacert", roots, "--cert", chain, "--key", key]);
+        }
+        command
+    }
+
     fn try_start(&mut self) -> bool {
-        let client = format!("http://127.0.0.1:{}", self.client_port);
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let client = format!("{scheme}://127.0.0.1:{}", self.client_port);
         let peer = format!("http://127.0.0.1:{}", self.peer_port);
         let log = File::create(self.dir.path().join("log")).expect("a log file");
-        let child = Command::new("etcd")
+        let mut command = Command::new("etcd");
+        if let Some(TlsFiles { roots, chain, key }) = &self.tls {
+            command.args(["--cert-file", chain, "--key-file", key, "--trusted-ca-file", roots]);
+            command.arg("--client-cert-auth");
+        }
+        let child = command
             .args(["--name", "n1", "--data-dir"])
             .arg(self.data_dir())
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -102,9 +135,9 @@ impl Etcd {
             if child.try_wait().expect("its state can be asked").is_some() {
                 return false;
             }
-            let health = Command::new("etcdctl")
-                .env("ETCDCTL_API", "3")
-                .args(["--endpoints", &self.endpoint(), "endpoint", "health"])
+            let health = self
+                .etcdctl()
+                .args(["endpoint", "health"])
                 .output()
                 .unwrap_or_else(|error| panic!("etcdctl cannot be run ({error}); {INSTALL}"));
             if health.status.success() {

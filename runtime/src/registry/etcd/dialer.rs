@@ -8,16 +8,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_channel::oneshot;
+use futures_util::FutureExt;
+use futures_util::future::{Either, Shared, select};
 use futures_util::lock::Mutex;
-use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::uri::{PathAndQuery, Uri};
 use hyper::client::conn::http2::{self, SendRequest};
 use tonic::body::Body;
 use tower_service::Service;
 
+use super::endpoint::Endpoint;
+
+use crate::error::chain;
 use crate::hyper_rt::{HyperExecutor, HyperTimer};
 use crate::registry::RegistryError;
-use crate::rt::Runtime;
+use crate::rt::{BoxFuture, Runtime};
+use crate::secure::{self, Security};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -29,7 +35,8 @@ pub(super) struct Dialer {
 
 struct Inner {
     runtime: Arc<dyn Runtime>,
-    endpoints: Vec<Authority>,
+    security: Option<Arc<dyn Security>>,
+    endpoints: Vec<Endpoint>,
     timing: Timing,
     /// How many dials were begun: which endpoint is next. Counted before each, so that a dial that is given up is not repeated.
     dials: AtomicUsize,
@@ -43,12 +50,35 @@ pub(super) struct Timing {
     pub(super) ping_timeout: Duration,
 }
 
+type End = Shared<BoxFuture<'static, Option<Arc<hyper::Error>>>>;
+
 #[derive(Clone)]
 struct Connected {
     /// Its number among the dials.
     dial: usize,
-    authority: Authority,
+    endpoint: Endpoint,
     sender: SendRequest<Body>,
+    /// Why it ended, once it has.
+    end: End,
+}
+
+/// Calls on a connection that breaks are told that they are cancelled. This is why.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection to etcd broke")]
+struct Broken(#[source] Arc<hyper::Error>);
+
+impl Connected {
+    async fn ask(&mut self, request: http::Request<Body>) -> Result<http::Response<Body>, BoxError> {
+        match self.sender.send_request(request).await {
+            Ok(response) => Ok(response.map(Body::new)),
+            // The connection has ended, or this call would not be cancelled.
+            Err(error) if error.is_canceled() => match self.end.clone().await {
+                Some(why) => Err(Broken(why).into()),
+                None => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 impl fmt::Debug for Dialer {
@@ -59,9 +89,14 @@ impl fmt::Debug for Dialer {
 
 impl Dialer {
     /// `endpoints` must not be empty.
-    pub(super) fn new(runtime: Arc<dyn Runtime>, endpoints: Vec<Authority>, timing: Timing) -> Self {
-        let connection = Mutex::new(None);
-        Self { inner: Arc::new(Inner { runtime, endpoints, timing, dials: AtomicUsize::new(0), connection }) }
+    pub(super) fn new(
+        runtime: Arc<dyn Runtime>,
+        security: Option<Arc<dyn Security>>,
+        endpoints: Vec<Endpoint>,
+        timing: Timing,
+    ) -> Self {
+        let (dials, connection) = (AtomicUsize::new(0), Mutex::new(None));
+        Self { inner: Arc::new(Inner { runtime, security, endpoints, timing, dials, connection }) }
     }
 
     /// How many dials were begun so far.
@@ -90,8 +125,8 @@ impl Inner {
         let mut failed = None;
         for _ in &self.endpoints {
             let dial = self.dials.fetch_add(1, Ordering::Relaxed);
-            let Some(authority) = self.endpoints.get(dial % self.endpoints.len()) else { break };
-            match self.dial(dial, authority).await {
+            let Some(endpoint) = self.endpoints.get(dial % self.endpoints.len()) else { break };
+            match self.dial(dial, endpoint).await {
                 Ok(connected) => {
                     *kept = Some(connected.clone());
                     return Ok(connected);
@@ -103,12 +138,15 @@ impl Inner {
             .unwrap_or(RegistryError::Endpoint { endpoint: String::new(), reason: "none is configured" }))
     }
 
-    async fn dial(&self, dial: usize, authority: &Authority) -> Result<Connected, RegistryError> {
-        let failed = |source: BoxError| RegistryError::Connect { endpoint: authority.to_string(), source };
+    async fn dial(&self, dial: usize, endpoint: &Endpoint) -> Result<Connected, RegistryError> {
+        let failed =
+            |source: BoxError| RegistryError::Connect { endpoint: endpoint.authority.to_string(), source };
         let limit = self.timing.connect;
-        let handshake = pin!(self.handshake(authority));
+        let handshake = pin!(self.handshake(endpoint));
         match select(handshake, self.runtime.sleep(limit)).await {
-            Either::Left((Ok(sender), _)) => Ok(Connected { dial, authority: authority.clone(), sender }),
+            Either::Left((Ok((sender, end)), _)) => {
+                Ok(Connected { dial, endpoint: endpoint.clone(), sender, end })
+            }
             Either::Left((Err(source), _)) => Err(failed(source)),
             Either::Right(((), _)) => {
                 Err(failed(RegistryError::TimedOut { operation: "connect", limit }.into()))
@@ -116,8 +154,11 @@ impl Inner {
         }
     }
 
-    async fn handshake(&self, authority: &Authority) -> Result<SendRequest<Body>, BoxError> {
+    async fn handshake(&self, endpoint: &Endpoint) -> Result<(SendRequest<Body>, End), BoxError> {
+        let authority = &endpoint.authority;
         let io = self.runtime.connect(authority.as_str()).await?;
+        let security = self.security.as_ref().filter(|_| endpoint.secure);
+        let io = secure::connect(security, authority.as_str(), io).await?;
         let (sender, connection) = http2::Builder::new(HyperExecutor::new(Arc::clone(&self.runtime)))
             .timer(HyperTimer::new(Arc::clone(&self.runtime)))
             .keep_alive_interval(self.timing.ping_interval)
@@ -125,13 +166,15 @@ impl Inner {
             .handshake(io)
             .await?;
         let authority = authority.clone();
+        let (ending, ended) = oneshot::channel();
         self.runtime.spawn(Box::pin(async move {
-            // Its calls fail with the same cause; this is for who reads the log.
-            if let Err(error) = connection.await {
-                tracing::debug!(%authority, %error, "the connection to etcd ended");
+            let why = connection.await.err().map(Arc::new);
+            if let Some(error) = &why {
+                tracing::debug!(%authority, error = %chain(&**error), "the connection to etcd ended");
             }
+            let _ = ending.send(why); // Nobody has to wait for it.
         }));
-        Ok(sender)
+        Ok((sender, ended.map(|why| why.unwrap_or(None)).boxed().shared()))
     }
 }
 
@@ -150,15 +193,18 @@ impl Service<http::Request<Body>> for Dialer {
             // A connect error is told from an answer's error by this type: etcd-client's status then says Unavailable.
             let mut connected =
                 inner.connected().await.map_err(|error| tonic::ConnectError(Box::new(error)))?;
-            *request.uri_mut() = with_authority(request.uri(), &connected.authority)?;
-            let response = connected.sender.send_request(request).await?;
-            Ok(response.map(Body::new))
+            *request.uri_mut() = with_authority(request.uri(), &connected.endpoint)?;
+            connected.ask(request).await
         })
     }
 }
 
 /// etcd-client knows paths only; HTTP/2 wants to be told the authority.
-fn with_authority(uri: &Uri, authority: &Authority) -> Result<Uri, http::Error> {
+fn with_authority(uri: &Uri, endpoint: &Endpoint) -> Result<Uri, http::Error> {
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    Uri::builder().scheme(Scheme::HTTP).authority(authority.clone()).path_and_query(path).build()
+    Uri::builder()
+        .scheme(endpoint.scheme())
+        .authority(endpoint.authority.clone())
+        .path_and_query(path)
+        .build()
 }

@@ -22,13 +22,16 @@ use tower::util::BoxCloneSyncService;
 
 use super::{Granted, KeepAlive, Listing, Registration, Registry, RegistryError, record};
 use crate::rt::Runtime;
+use crate::secure::Security;
 use dialer::{Dialer, Timing};
+use endpoint::Endpoint;
 
 /// How etcd is spoken to.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EtcdConfig {
-    /// `http://host:port` or `host:port`, at least one. They are tried in turn.
+    /// `http://host:port` in plain text, `https://host:port` over [`security`](Self::security), or `host:port`: over it where there is one. At
+    /// least one. They are tried in turn.
     pub endpoints: Vec<String>,
     /// After this an endpoint counts as dead. 1 s by default; keep it below `request_timeout`.
     pub connect_timeout: Duration,
@@ -39,6 +42,9 @@ pub struct EtcdConfig {
     pub ping_interval: Duration,
     /// After this without an answer to a ping the connection is dead. 5 s by default.
     pub ping_timeout: Duration,
+    /// How connections are secured: with `Tls` (feature `tls`), say. Without a certificate of its own it does for an etcd that asks for none.
+    /// None by default.
+    pub security: Option<Arc<dyn Security>>,
 }
 
 /// etcd's `--grpc-keepalive-min-time` is 5 s by default; a second more, since a ping that is early by a hair counts against us.
@@ -54,6 +60,7 @@ impl EtcdConfig {
             request_timeout: Duration::from_millis(1500),
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(5),
+            security: None,
         }
     }
 }
@@ -61,7 +68,7 @@ impl EtcdConfig {
 /// Members' records in etcd: key `groupcache/<addr>`, value `{"Op":0,"Addr":"<addr>","Metadata":null}`, under a lease.
 ///
 /// One HTTP/2 connection is kept for everything, and made anew, to the next endpoint, when it breaks or does not answer. Nothing is dialled
-/// before the first call. Without TLS and without a user.
+/// before the first call. Without a user.
 pub struct EtcdRegistry {
     runtime: Arc<dyn Runtime>,
     dialer: Dialer,
@@ -89,8 +96,12 @@ impl EtcdRegistry {
     /// # Errors
     /// [`RegistryError::Endpoint`] names the endpoint that cannot be used, and why; also for a ping interval below 6 s.
     pub async fn new(runtime: Arc<dyn Runtime>, config: EtcdConfig) -> Result<Self, RegistryError> {
-        let endpoints =
-            config.endpoints.iter().map(|text| endpoint::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let secured = config.security.is_some();
+        let endpoints = config
+            .endpoints
+            .iter()
+            .map(|text| Endpoint::parse(text, secured))
+            .collect::<Result<Vec<_>, _>>()?;
         let refuse = |reason| RegistryError::Endpoint { endpoint: config.endpoints.join(","), reason };
         if endpoints.is_empty() {
             return Err(refuse("none is named"));
@@ -105,7 +116,7 @@ impl EtcdRegistry {
             ping_interval: config.ping_interval,
             ping_timeout: config.ping_timeout,
         };
-        let dialer = Dialer::new(Arc::clone(&runtime), endpoints, timing);
+        let dialer = Dialer::new(Arc::clone(&runtime), config.security, endpoints, timing);
         let channel = Channel::Custom(BoxCloneSyncService::new(dialer.clone()));
         let client = Client::from_channel(channel, None).await.map_err(|error| failed("connect", error))?;
         Ok(Self { runtime, dialer, client, limit: config.request_timeout, keeper: Mutex::new(None) })
