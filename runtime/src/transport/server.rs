@@ -26,7 +26,7 @@ use super::deadline::within;
 use super::handler::{Handler, PeerService};
 use super::tasks::{Spawner, Tasks};
 use super::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW, TransportConfig};
-use crate::error::chain;
+use groupcache_core::in_words;
 use crate::hyper_rt::HyperTimer;
 use crate::rt::{BoxFuture, Connection, Listener, Runtime};
 use crate::secure;
@@ -135,7 +135,7 @@ impl PeerServer {
             Either::Left(((), _)) => None,
             Either::Right((Some(Ok(io)), _)) => Some(io),
             Either::Right((Some(Err(error)), _)) => {
-                tracing::warn!(%from, error = %chain(&error), "refused a connection");
+                tracing::warn!(%from, error = %in_words(&error), "refused a connection");
                 None
             }
             Either::Right((None, _)) => {

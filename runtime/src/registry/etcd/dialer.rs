@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use super::endpoint::Endpoint;
 
-use crate::error::chain;
+use groupcache_core::in_words;
 use crate::hyper_rt::{HyperExecutor, HyperTimer};
 use crate::registry::RegistryError;
 use crate::rt::{BoxFuture, Runtime};
@@ -170,7 +170,7 @@ impl Inner {
         self.runtime.spawn(Box::pin(async move {
             let why = connection.await.err().map(Arc::new);
             if let Some(error) = &why {
-                tracing::debug!(%authority, error = %chain(&**error), "the connection to etcd ended");
+                tracing::debug!(%authority, error = %in_words(&**error), "the connection to etcd ended");
             }
             let _ = ending.send(why); // Nobody has to wait for it.
         }));
