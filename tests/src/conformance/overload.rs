@@ -6,7 +6,7 @@ use futures_util::future::{join, join_all};
 use groupcache_runtime::ErrorKind;
 
 use super::Cluster;
-use super::fleet::{GroupOptions, Options, chain, wait_for, within};
+use super::fleet::{GroupOptions, Node, Options, chain, wait_for, within};
 use super::limits::{is_refused_at_once, slow};
 use super::origin::{Gate, Origin, value_of};
 
@@ -39,23 +39,39 @@ pub async fn a_full_owner_refuses_at_once(cluster: &Cluster) {
     let gate = Gate::default();
     let full = Options { max_flights: Some(1), ..Options::default() };
     let fleet = cluster.fleet_of(vec![Options::default(), full], slow(&gate)).await;
-    let (held, keys) = (fleet.key_of(1, "slow"), fleet.keys_of(1, "quick", 100));
+    let held = fleet.key_of(1, "slow");
+    let (known, refused) = (fleet.keys_of(1, "known", 100), fleet.keys_of(1, "refused", 100));
+    for key in &known {
+        assert_eq!(fleet[1].value(key).await, value_of(key));
+    }
     let others = async {
         wait_for("a full owner", || fleet[1].stat("flights") == 1).await;
-        let mut times = Vec::new();
-        for key in &keys {
+        let (mut usual, mut past) = (Vec::new(), Vec::new());
+        for (known, refused) in known.iter().zip(&refused) {
+            // The machine may be busy: what the owner has at hand takes as long as it takes.
+            usual.push(timed(&fleet[0], known).await);
             // The owner's refusal crosses the wire, and the asker's own origin, which takes no time, has the value.
-            let started = Instant::now();
-            assert_eq!(fleet[0].value(key).await, value_of(key));
-            times.push(started.elapsed());
+            past.push(timed(&fleet[0], refused).await);
         }
-        times.sort();
-        assert!(times[50] < AT_ONCE, "half of the gets past a full owner took {:?} and more", times[50]);
+        let (usual, past) = (median(usual), median(past));
+        assert!(past < AT_ONCE.max(4 * usual), "half of the gets past a full owner took {past:?} and more");
         assert!(fleet[1].stat("rejected") >= 100 && fleet[0].stat("peer_errors") >= 100);
         assert_eq!(fleet[0].stat("peer_failed_batches"), 0, "an owner that says so has not failed");
         gate.open();
     };
     join(fleet[1].value(&held), others).await;
+    assert!(refused.iter().all(|key| fleet.origin.loads_at(0, key) == 1));
+}
+
+async fn timed(node: &Node, key: &str) -> Duration {
+    let started = Instant::now();
+    assert_eq!(node.value(key).await, value_of(key));
+    started.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
 }
 
 pub async fn a_value_too_large_is_a_typed_error_both_ways_and_spoils_no_other(cluster: &Cluster) {
