@@ -36,8 +36,12 @@ struct Shared {
 struct State {
     manners: Manners,
     delay: Duration,
-    /// Connections that were made before the latest cut are over.
+    /// Counts what happened to connections that others were spared.
     era: u64,
+    /// Connections of an era before this one are over.
+    cut: u64,
+    /// Connections of an era before this one are held.
+    stranded: u64,
     listening: bool,
     accepted: usize,
     /// Both ends of every connection, by number: whoever is stuck in a read of one is woken by them.
@@ -67,6 +71,8 @@ impl Proxy {
             manners: Manners::Pass,
             delay: Duration::ZERO,
             era: 0,
+            cut: 0,
+            stranded: 0,
             listening: true,
             accepted: 0,
             open: HashMap::new(),
@@ -102,6 +108,13 @@ impl Proxy {
         self.shared.become_of(manners, true);
     }
 
+    /// From now on nothing passes on any connection there is, while those that come after it pass: what a router looks like that has forgotten them.
+    pub fn strand(&self) {
+        let mut state = self.shared.lock();
+        state.era += 1;
+        state.stranded = state.era;
+    }
+
     /// Resets every connection, and closes the listener: nobody listens there any more.
     ///
     /// # Panics
@@ -126,7 +139,10 @@ impl Proxy {
     /// # Panics
     /// When its port has been taken by somebody else meanwhile.
     pub fn heal(&self) {
-        self.shared.lock().delay = Duration::ZERO;
+        {
+            let mut state = self.shared.lock();
+            (state.delay, state.stranded) = (Duration::ZERO, 0);
+        }
         self.shared.become_of(Manners::Pass, false);
         self.shared.wait_listening(true);
     }
@@ -148,6 +164,7 @@ impl Shared {
         state.manners = manners;
         if cut {
             state.era += 1;
+            state.cut = state.era;
             for (_, ends) in state.open.drain() {
                 ends.iter().for_each(reset_on_close);
             }
@@ -217,7 +234,7 @@ impl Shared {
         let (kept, answers) = (clones()?, clones()?);
         {
             let mut state = self.lock();
-            if state.era != era {
+            if era < state.cut {
                 kept.iter().for_each(reset_on_close);
                 return None;
             }
@@ -262,7 +279,7 @@ impl Shared {
                 Ok(0) => return false,
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    if self.lock().era != era {
+                    if era < self.lock().cut {
                         return false;
                     }
                 }
@@ -272,13 +289,13 @@ impl Shared {
         true
     }
 
-    /// Waits while it is frozen. `false`: the connection is over.
+    /// Waits while it is held. `false`: the connection is over.
     fn may_pass(&self, era: u64) -> bool {
         let mut state = self.lock();
-        while state.era == era && state.manners == Manners::Freeze {
+        while era >= state.cut && (era < state.stranded || state.manners == Manners::Freeze) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.era == era
+        era >= state.cut
     }
 }
 
@@ -362,6 +379,19 @@ mod tests {
         assert!(!echoed(&mut connect(&proxy)));
         proxy.heal();
         assert!(echoed(&mut connect(&proxy)));
+    }
+
+    #[test]
+    fn who_is_stranded_hears_nothing_and_who_comes_later_is_served() {
+        let proxy = Proxy::start(&echo());
+        let mut stream = connect(&proxy);
+        assert!(echoed(&mut stream));
+        proxy.strand();
+        stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a time limit");
+        assert!(!echoed(&mut stream));
+        assert!(echoed(&mut connect(&proxy)));
+        proxy.cut();
+        assert_eq!(stream.read(&mut [0]).expect_err("a reset").kind(), ErrorKind::ConnectionReset);
     }
 
     #[test]

@@ -13,9 +13,9 @@ use super::origin::{Gate, Origin, value_of};
 use crate::Proxy;
 
 /// Polls `inner` so often, and no more: `None` when it was not done by then.
-struct Polled<F> {
-    inner: F,
-    left: usize,
+pub(super) struct Polled<F> {
+    pub(super) inner: F,
+    pub(super) left: usize,
 }
 
 impl<F: Future + Unpin> Future for Polled<F> {
@@ -130,6 +130,24 @@ pub async fn a_get_dropped_at_any_poll_behind_a_dial_leaves_nothing(cluster: &Cl
             assert_eq!(fleet.origin.loads_of(key), 1, "loads of `{key}`");
         }
         within("a stop", owner.stop()).await;
+    }
+}
+
+pub async fn a_removal_dropped_at_any_poll_reaches_everybody_all_the_same(cluster: &Cluster) {
+    let fleet = cluster.fleet(3, Options::default(), Origin::plain()).await;
+    for owner in 0..3 {
+        for (polls, key) in (1..).zip(fleet.keys_of(owner, "removed", 50)) {
+            fleet.all_have(&key).await;
+            let removal = Box::pin(fleet[0].group.remove(&key));
+            let report = within("a removal", Polled { inner: removal, left: polls }).await;
+            let forgotten = || fleet.iter().all(|node| node.group.peek(&key).is_none());
+            wait_for("everybody to forget", forgotten).await;
+            if let Some(report) = report {
+                assert_eq!(report.expect("it is taken").unacknowledged, Vec::<String>::new());
+                break;
+            }
+            assert!(polls < 50, "a removal is not done after {polls} polls");
+        }
     }
 }
 

@@ -4,10 +4,11 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use futures_util::future::{Either, join, join_all, select};
-use groupcache_runtime::{ErrorKind, StartError, Status};
+use groupcache_runtime::{ErrorKind, MemoryRegistry, StartError, Status};
 
 use super::Cluster;
-use super::fleet::{Node, Options, chain, wait_for, within};
+use super::callers::Polled;
+use super::fleet::{Node, Options, Registry, chain, wait_for, within};
 use super::origin::{Gate, Origin, behind, value_of};
 
 fn alone(cluster: &Cluster, origin: &Origin) -> Node {
@@ -108,6 +109,26 @@ pub async fn a_stop_during_the_start_ends_in_a_stopped_node(cluster: &Cluster) {
     within("a stop", node.stop()).await;
     assert_eq!(node.status(), Status::Stopped);
     TcpListener::bind(node.addr()).expect("a stopped node listens no more");
+}
+
+pub async fn a_start_dropped_at_any_poll_ends_in_a_node_that_stops(cluster: &Cluster) {
+    for polls in 0.. {
+        let registry = MemoryRegistry::new();
+        let options = Options { registry: Some(Registry::Memory(registry.clone())), ..Options::default() };
+        let node = cluster.node(0, &Cluster::addrs(1)[0], &options, &Origin::plain());
+        let start = Box::pin(node.start());
+        let done = within("a start", Polled { inner: start, left: polls }).await;
+        let report = within("a stop", node.stop()).await;
+        assert!(report.deregistered && report.drained, "{report:?}, after {polls} polls of a start");
+        assert_eq!(node.status(), Status::Stopped);
+        TcpListener::bind(node.addr()).expect("a stopped node listens no more");
+        let left = groupcache_runtime::Registry::list(&registry).await.expect("a list").records;
+        assert!(left.is_empty(), "{left:?} is left after {polls} polls of a start");
+        if let Some(started) = done {
+            return started.expect("a free port");
+        }
+        assert!(polls < 1000, "a start is not done after {polls} polls");
+    }
 }
 
 pub async fn a_stopped_node_answers_what_it_has_and_fails_the_rest(cluster: &Cluster) {

@@ -170,6 +170,7 @@ macro_rules! conformance {
                 a_stop_fails_what_does_not_finish
                 a_stop_that_was_dropped_can_be_made_again
                 a_stop_during_the_start_ends_in_a_stopped_node
+                a_start_dropped_at_any_poll_ends_in_a_node_that_stops
                 a_stopped_node_answers_what_it_has_and_fails_the_rest
                 a_stopped_node_says_that_it_can_remove_no_more
                 a_stopped_node_does_not_start
@@ -189,6 +190,7 @@ macro_rules! conformance {
             callers: [
                 a_get_dropped_at_any_poll_leaves_nothing
                 a_get_dropped_at_any_poll_behind_a_dial_leaves_nothing
+                a_removal_dropped_at_any_poll_reaches_everybody_all_the_same
                 a_retriever_that_blocks_its_thread_holds_up_nobody_else
             ]
             overload: [
@@ -201,6 +203,8 @@ macro_rules! conformance {
                 a_peer_that_refuses_is_got_past
                 a_peer_that_is_cut_off_and_hangs_up_is_got_past
                 a_cut_of_all_connections_shows_in_no_answer_and_is_mended_at_once
+                connections_that_the_network_has_forgotten_are_replaced
+                a_removal_past_a_frozen_owner_is_bounded_and_reaches_everybody_else
                 a_network_that_is_slow_is_not_taken_for_a_dead_one
                 a_node_that_can_call_and_not_be_called_is_served_by_the_others
                 nodes_that_are_apart_serve_alone_and_agree_again_when_they_meet
@@ -226,6 +230,7 @@ macro_rules! conformance {
                 an_etcd_that_lost_its_data_gets_the_records_back_and_empties_no_ring
                 an_etcd_that_freezes_is_missed_by_no_caller
                 a_watch_that_is_cut_again_and_again_misses_nothing
+                a_watch_on_a_connection_that_the_network_has_forgotten_is_opened_anew
                 members_that_change_while_etcd_is_away_for_one_node_are_seen_after
                 members_that_change_while_etcd_is_frozen_for_one_node_are_seen_after
                 a_watch_that_comes_back_behind_a_compaction_lists_again
@@ -234,6 +239,7 @@ macro_rules! conformance {
                 a_node_that_starts_without_etcd_serves_alone_and_joins_when_it_comes
                 a_node_stops_whatever_has_become_of_etcd
                 a_node_that_starts_and_stops_without_etcd_comes_to_an_end
+                a_stop_during_a_start_leaves_no_record
                 a_node_that_stops_leaves_etcd_first_and_then_drains
                 an_etcd_that_hangs_up_on_everybody_is_dialled_with_patience
             ]

@@ -102,6 +102,41 @@ pub async fn a_cut_of_all_connections_shows_in_no_answer_and_is_mended_at_once(c
     }
 }
 
+pub async fn connections_that_the_network_has_forgotten_are_replaced(cluster: &Cluster) {
+    let (fleet, proxies) = cluster.behind_proxies(3, wary(), Origin::plain()).await;
+    let dialled = proxies[2].accepted();
+    proxies[2].strand();
+    let started = Instant::now();
+    let keys = fleet.keys_of(2, "forgotten", 20);
+    join_all(keys.iter().flat_map(|key| fleet[..2].iter().map(|node| node.value(key)))).await;
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(8), "gets over forgotten connections took {took:?}");
+    wait_for("new connections", || proxies[2].accepted() >= dialled + 2).await;
+    for node in fleet.iter() {
+        node.sees(&fleet.addrs).await;
+    }
+    for key in fleet.keys_of(2, "remembered", 20) {
+        fleet.all_have(&key).await;
+        assert_eq!((fleet.origin.loads_of(&key), fleet.origin.loads_at(2, &key)), (1, 1));
+    }
+}
+
+pub async fn a_removal_past_a_frozen_owner_is_bounded_and_reaches_everybody_else(cluster: &Cluster) {
+    let (fleet, proxies) = cluster.behind_proxies(3, Options::default(), Origin::plain()).await;
+    let key = fleet.key_of(2, "removed");
+    fleet.all_have(&key).await;
+    proxies[2].freeze();
+    let started = Instant::now();
+    let removed = within("a removal", fleet[0].group.remove(&key)).await.expect("it is taken");
+    // The removal time-out is 2 s.
+    assert!(started.elapsed() < Duration::from_secs(4), "a removal took {:?}", started.elapsed());
+    assert_eq!(removed.unacknowledged, [fleet.addrs[2].clone()]);
+    for node in &fleet[..2] {
+        assert!(node.group.peek(&key).is_none(), "node {} still has it", node.number);
+    }
+    proxies[2].heal();
+}
+
 pub async fn a_network_that_is_slow_is_not_taken_for_a_dead_one(cluster: &Cluster) {
     let (fleet, proxies) = cluster.behind_proxies(3, wary(), Origin::plain()).await;
     proxies.iter().for_each(|proxy| proxy.delay(Duration::from_millis(20)));

@@ -118,6 +118,23 @@ pub async fn a_watch_that_is_cut_again_and_again_misses_nothing(cluster: &Cluste
     realm.holds(&fleet.addrs).await;
 }
 
+pub async fn a_watch_on_a_connection_that_the_network_has_forgotten_is_opened_anew(cluster: &Cluster) {
+    let realm = Realm::start(cluster).await;
+    let mut options = vec![realm.direct(); 3];
+    options[0] = realm.proxied();
+    let mut fleet = cluster.fleet_of(options, Origin::plain()).await;
+    is_whole(&fleet).await;
+    realm.proxy.strand();
+    let stranded = Instant::now();
+    within("a leave", fleet[2].stop()).await;
+    fleet[0].sees(&fleet.addrs[..2]).await;
+    // A ping would find it out after 10 s and 5 s more. A keep-alive of the lease does so before the lease ends.
+    assert!(stranded.elapsed() < Duration::from_secs(9), "it took {:?}", stranded.elapsed());
+    fleet.restart(2, realm.direct()).await.expect("its port is free again");
+    is_whole(&fleet).await;
+    realm.holds(&fleet.addrs).await;
+}
+
 /// Node 0 loses etcd, the others change, and `meanwhile` happens; then it has etcd back.
 async fn members_change_behind_the_back_of_one(
     cluster: &Cluster,
@@ -282,6 +299,26 @@ pub async fn a_node_that_starts_and_stops_without_etcd_comes_to_an_end(cluster: 
     assert!(report.drained, "{report:?}");
     assert!(started.elapsed() < Duration::from_secs(12), "it took {:?}", started.elapsed());
     assert_eq!(node.status(), Status::Stopped);
+}
+
+pub async fn a_stop_during_a_start_leaves_no_record(cluster: &Cluster) {
+    let realm = Realm::start(cluster).await;
+    // So that a registration is under way for as long as it takes to think better of it.
+    realm.proxy.delay(Duration::from_millis(30));
+    for wait in [0, 20, 60, 150, 300].map(Duration::from_millis) {
+        let node = cluster.node(0, &Cluster::addrs(1)[0], &realm.proxied(), &Origin::plain());
+        let stopped = async {
+            sleep(wait).await;
+            within("a stop", node.stop()).await
+        };
+        let (_, report) = join(within("a start", node.start()), stopped).await;
+        assert!(report.deregistered && report.drained, "{report:?}, {wait:?} after the start");
+        assert_eq!(node.status(), Status::Stopped);
+        let records = realm.with(|etcd| etcd.records()).await;
+        assert_eq!(records, [], "{wait:?} after the start");
+    }
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(realm.with(|etcd| etcd.records()).await, [], "a registration that was late");
 }
 
 pub async fn a_node_that_stops_leaves_etcd_first_and_then_drains(cluster: &Cluster) {
