@@ -1,6 +1,7 @@
 //! Start and stop, from any state.
 
-use std::net::TcpListener;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use futures_util::future::{Either, join, join_all, select};
@@ -129,6 +130,34 @@ pub async fn a_start_dropped_at_any_poll_ends_in_a_node_that_stops(cluster: &Clu
         }
         assert!(polls < 1000, "a start is not done after {polls} polls");
     }
+}
+
+pub async fn a_node_listens_where_it_was_told_and_nowhere_else(cluster: &Cluster) {
+    let fleet = cluster.fleet(1, Options::default(), Origin::plain()).await;
+    let port = fleet.addrs[0].rsplit_once(':').expect("host:port").1;
+    TcpStream::connect(&fleet.addrs[0]).expect("it listens");
+    // The whole of 127.0.0.0/8 is this machine: who listens on all its addresses listens there as well.
+    let elsewhere = format!("127.0.0.2:{port}");
+    let refused = TcpStream::connect(&elsewhere).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    TcpListener::bind(&elsewhere).expect("the port is free there");
+}
+
+pub async fn a_stopped_node_has_no_connection_left(cluster: &Cluster) {
+    let fleet = cluster.fleet(2, Options::default(), Origin::plain()).await;
+    let mut idle = TcpStream::connect(&fleet.addrs[1]).expect("it listens");
+    idle.set_read_timeout(Some(Duration::from_secs(10))).expect("a time limit");
+    wait_for("two connections", || fleet[1].stat("peer_connections") == 2).await;
+    let report = within("a stop", fleet[1].stop()).await;
+    assert!(report.deregistered, "{report:?}");
+    wait_for("an end of all connections", || fleet[1].stat("peer_connections") == 0).await;
+    // Whatever it has said before, that is its end.
+    let ended = idle.read_to_end(&mut Vec::new());
+    assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
+    let refused = TcpStream::connect(&fleet.addrs[1]).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let key = fleet.key_of(1, "of the stopped");
+    assert_eq!(fleet[0].value(&key).await, value_of(&key));
 }
 
 pub async fn a_stopped_node_answers_what_it_has_and_fails_the_rest(cluster: &Cluster) {

@@ -171,6 +171,8 @@ macro_rules! conformance {
                 a_stop_that_was_dropped_can_be_made_again
                 a_stop_during_the_start_ends_in_a_stopped_node
                 a_start_dropped_at_any_poll_ends_in_a_node_that_stops
+                a_node_listens_where_it_was_told_and_nowhere_else
+                a_stopped_node_has_no_connection_left
                 a_stopped_node_answers_what_it_has_and_fails_the_rest
                 a_stopped_node_says_that_it_can_remove_no_more
                 a_stopped_node_does_not_start
@@ -203,6 +205,7 @@ macro_rules! conformance {
                 a_peer_that_refuses_is_got_past
                 a_peer_that_is_cut_off_and_hangs_up_is_got_past
                 a_cut_of_all_connections_shows_in_no_answer_and_is_mended_at_once
+                all_gets_of_a_peers_keys_share_one_connection
                 connections_that_the_network_has_forgotten_are_replaced
                 a_removal_past_a_frozen_owner_is_bounded_and_reaches_everybody_else
                 a_network_that_is_slow_is_not_taken_for_a_dead_one
@@ -211,6 +214,7 @@ macro_rules! conformance {
                 a_member_that_missed_a_removal_shows_the_old_value_for_the_hot_ttl_at_most
                 a_stop_amid_a_partition_comes_to_an_end_and_fails_who_waits
                 a_full_queue_to_a_peer_is_passed_over_at_once
+                whatever_befalls_the_network_shows_in_no_answer
             ]
             lying_peers: [
                 answers_to_what_was_not_asked_are_ignored

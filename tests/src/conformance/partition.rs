@@ -1,6 +1,7 @@
 //! Nodes that cannot reach each other, in every way that a network has. A proxy stands before every node: what it does happens to who calls that
 //! node, while the node itself calls the others as ever.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
@@ -100,6 +101,17 @@ pub async fn a_cut_of_all_connections_shows_in_no_answer_and_is_mended_at_once(c
             assert_eq!((fleet.origin.loads_of(&key), fleet.origin.loads_at(owner, &key)), (1, 1));
         }
     }
+}
+
+pub async fn all_gets_of_a_peers_keys_share_one_connection(cluster: &Cluster) {
+    let (fleet, proxies) = cluster.behind_proxies(2, Options::default(), Origin::plain()).await;
+    for round in 0..3 {
+        let keys: Vec<_> =
+            (0..2).flat_map(|owner| fleet.keys_of(owner, &format!("round {round}"), 100)).collect();
+        join_all(keys.iter().map(|key| fleet.all_have(key))).await;
+    }
+    assert_eq!(fleet.origin.loads(), 600);
+    assert_eq!(proxies.iter().map(Proxy::accepted).collect::<Vec<_>>(), [1, 1], "connections to each node");
 }
 
 pub async fn connections_that_the_network_has_forgotten_are_replaced(cluster: &Cluster) {
@@ -220,8 +232,9 @@ pub async fn a_member_that_missed_a_removal_shows_the_old_value_for_the_hot_ttl_
         assert_eq!(node.value(&key).await, "2", "node {} was told", node.number);
     }
     wait_for("the new value", || {
+        let age = copied.elapsed();
         let old = fleet[2].group.peek(&key).is_some_and(|value| value.as_bytes() == b"1");
-        assert!(!old || copied.elapsed() < hot_ttl + Duration::from_millis(200), "a copy outlives its time");
+        assert!(!old || age < hot_ttl, "a copy is given out at the age of {age:?}");
         !old
     })
     .await;
@@ -274,4 +287,62 @@ pub async fn a_full_queue_to_a_peer_is_passed_over_at_once(cluster: &Cluster) {
     };
     let (values, ()) = join(join_all(held.iter().map(|key| fleet[0].value(key))), asked).await;
     assert_eq!(values, [value_of(&held[0]), value_of(&held[1])]);
+}
+
+/// What befalls a proxy next. The same in every run: only the machine's own pace differs.
+fn misfortune(state: &mut u64, proxies: &[Proxy]) {
+    // A linear congruential generator.
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+    let proxy = &proxies[(*state >> 33) as usize % proxies.len()];
+    match (*state >> 40) % 9 {
+        0 => proxy.freeze(),
+        1 => proxy.refuse(),
+        2 => proxy.hang_up(),
+        3 => proxy.strand(),
+        4 => proxy.delay(Duration::from_millis(15)),
+        5 => proxy.cut(),
+        _ => proxy.heal(),
+    }
+}
+
+pub async fn whatever_befalls_the_network_shows_in_no_answer(cluster: &Cluster) {
+    const MISFORTUNES: usize = 60;
+    let (fleet, proxies) = cluster.behind_proxies(3, wary(), Origin::plain()).await;
+    let (over, gets) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let callers = (0..6).map(|caller| {
+        let (node, over, gets) = (&fleet[caller % 3], &over, &gets);
+        async move {
+            while !over.load(Ordering::SeqCst) {
+                let number = gets.fetch_add(1, Ordering::SeqCst);
+                let key = format!("amid misfortunes {}", number / 2);
+                assert_eq!(node.value(&key).await, value_of(&key));
+                if number % 50 == 0 {
+                    // Whom it reaches is told, and it comes to an end.
+                    within("a removal", node.group.remove(&key)).await.expect("it is taken");
+                }
+                async_std::task::sleep(Duration::from_millis(2)).await;
+            }
+        }
+    });
+    let misfortunes = async {
+        let mut state = 0x5eed;
+        for _ in 0..MISFORTUNES {
+            misfortune(&mut state, &proxies);
+            async_std::task::sleep(Duration::from_millis(80)).await;
+        }
+        over.store(true, Ordering::SeqCst);
+        proxies.iter().for_each(Proxy::heal);
+    };
+    join(join_all(callers), misfortunes).await;
+    assert!(gets.load(Ordering::SeqCst) > 300, "they were at work: {gets:?}");
+    for node in fleet.iter() {
+        node.sees(&fleet.addrs).await;
+        node.is_quiet().await;
+    }
+    for owner in 0..3 {
+        for key in fleet.keys_of(owner, "in better days", 10) {
+            fleet.all_have(&key).await;
+            assert_eq!((fleet.origin.loads_of(&key), fleet.origin.loads_at(owner, &key)), (1, 1));
+        }
+    }
 }
