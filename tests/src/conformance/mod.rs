@@ -224,6 +224,7 @@ macro_rules! conformance {
                 an_answer_that_is_empty_or_of_an_unknown_kind_is_no_value
                 an_absurd_time_to_live_is_cut_to_that_of_hot_copies
                 bytes_that_are_no_message_are_no_answer_and_open_the_breaker
+                garbage_behind_a_good_beginning_is_no_answer
                 half_a_message_and_then_silence_opens_the_breaker
                 replies_without_an_answer_for_ever_end_with_the_callers_patience
                 what_is_said_after_the_last_answer_is_not_listened_to
