@@ -105,13 +105,16 @@ pub async fn a_cut_of_all_connections_shows_in_no_answer_and_is_mended_at_once(c
 
 pub async fn all_gets_of_a_peers_keys_share_one_connection(cluster: &Cluster) {
     let (fleet, proxies) = cluster.behind_proxies(2, Options::default(), Origin::plain()).await;
+    // The first to start may have dialled the other in vain.
+    let before: Vec<_> = proxies.iter().map(Proxy::accepted).collect();
     for round in 0..3 {
         let keys: Vec<_> =
             (0..2).flat_map(|owner| fleet.keys_of(owner, &format!("round {round}"), 100)).collect();
         join_all(keys.iter().map(|key| fleet.all_have(key))).await;
     }
     assert_eq!(fleet.origin.loads(), 600);
-    assert_eq!(proxies.iter().map(Proxy::accepted).collect::<Vec<_>>(), [1, 1], "connections to each node");
+    let after: Vec<_> = proxies.iter().map(Proxy::accepted).collect();
+    assert_eq!(after, before, "connections to each node");
 }
 
 pub async fn connections_that_the_network_has_forgotten_are_replaced(cluster: &Cluster) {
