@@ -217,7 +217,7 @@ async fn an_idle_watch_is_not_cut_off_for_its_pings() {
 }
 
 #[tokio::test]
-async fn an_etcd_that_hangs_costs_one_time_limit_a_call_and_its_watch_is_found_dead_by_ping() {
+async fn an_etcd_that_hangs_costs_one_time_limit_a_call_and_its_watch_is_found_dead_by_ping_or_by_call() {
     let etcd = Etcd::start();
     let mut config = EtcdConfig::new([etcd.endpoint()]);
     config.request_timeout = Duration::from_millis(300);
@@ -227,13 +227,18 @@ async fn an_etcd_that_hangs_costs_one_time_limit_a_call_and_its_watch_is_found_d
     let granted = registry.register(&Registration::new("a:1", 1), 60 * TTL).await.unwrap();
     let mut watch = registry.watch(registry.list().await.unwrap().revision).await.unwrap();
     etcd.signal("STOP");
+    assert!(matches!(next(&mut watch).await, Some(WatchEvent::Ended(Some(_)))), "nobody calls");
+    etcd.signal("CONT");
+    let listing = until_ok(|| registry.list()).await;
+    let mut watch = until_ok(|| registry.watch(listing.revision)).await;
+    etcd.signal("STOP");
     let asked = Instant::now();
     for _ in 0..2 {
         assert!(matches!(registry.keep_alive(granted.lease).await, Err(RegistryError::TimedOut { .. })));
         assert!(matches!(registry.list().await, Err(RegistryError::TimedOut { .. })));
     }
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     assert!(matches!(next(&mut watch).await, Some(WatchEvent::Ended(Some(_)))));
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     etcd.signal("CONT");
     assert_eq!(until_ok(|| registry.keep_alive(granted.lease)).await, KeepAlive::Alive { ttl: 60 * TTL });
 }

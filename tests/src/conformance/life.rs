@@ -1,28 +1,19 @@
 //! Start and stop, from any state.
 
-use std::net::TcpListener;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use futures_util::future::{Either, join, join_all, select};
-use groupcache_runtime::{ErrorKind, StartError, Status};
+use groupcache_runtime::{ErrorKind, MemoryRegistry, StartError, Status};
 
 use super::Cluster;
-use super::fleet::{Node, Options, chain, wait_for, within};
-use super::origin::{Gate, Origin, value_of};
+use super::callers::Polled;
+use super::fleet::{Node, Options, Registry, chain, wait_for, within};
+use super::origin::{Gate, Origin, behind, value_of};
 
 fn alone(cluster: &Cluster, origin: &Origin) -> Node {
     cluster.node(0, &Cluster::addrs(1)[0], &Options::default(), origin)
-}
-
-fn behind(gate: &Gate) -> Origin {
-    let gate = gate.clone();
-    Origin::new(move |call| {
-        let gate = gate.clone();
-        async move {
-            gate.passed().await;
-            Ok(value_of(&call.key).into())
-        }
-    })
 }
 
 pub async fn a_node_that_never_started_stops(cluster: &Cluster) {
@@ -119,6 +110,54 @@ pub async fn a_stop_during_the_start_ends_in_a_stopped_node(cluster: &Cluster) {
     within("a stop", node.stop()).await;
     assert_eq!(node.status(), Status::Stopped);
     TcpListener::bind(node.addr()).expect("a stopped node listens no more");
+}
+
+pub async fn a_start_dropped_at_any_poll_ends_in_a_node_that_stops(cluster: &Cluster) {
+    for polls in 0.. {
+        let registry = MemoryRegistry::new();
+        let options = Options { registry: Some(Registry::Memory(registry.clone())), ..Options::default() };
+        let node = cluster.node(0, &Cluster::addrs(1)[0], &options, &Origin::plain());
+        let start = Box::pin(node.start());
+        let done = within("a start", Polled { inner: start, left: polls }).await;
+        let report = within("a stop", node.stop()).await;
+        assert!(report.deregistered && report.drained, "{report:?}, after {polls} polls of a start");
+        assert_eq!(node.status(), Status::Stopped);
+        TcpListener::bind(node.addr()).expect("a stopped node listens no more");
+        let left = groupcache_runtime::Registry::list(&registry).await.expect("a list").records;
+        assert!(left.is_empty(), "{left:?} is left after {polls} polls of a start");
+        if let Some(started) = done {
+            return started.expect("a free port");
+        }
+        assert!(polls < 1000, "a start is not done after {polls} polls");
+    }
+}
+
+pub async fn a_node_listens_where_it_was_told_and_nowhere_else(cluster: &Cluster) {
+    let fleet = cluster.fleet(1, Options::default(), Origin::plain()).await;
+    let port = fleet.addrs[0].rsplit_once(':').expect("host:port").1;
+    TcpStream::connect(&fleet.addrs[0]).expect("it listens");
+    // The whole of 127.0.0.0/8 is this machine: who listens on all its addresses listens there as well.
+    let elsewhere = format!("127.0.0.2:{port}");
+    let refused = TcpStream::connect(&elsewhere).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    TcpListener::bind(&elsewhere).expect("the port is free there");
+}
+
+pub async fn a_stopped_node_has_no_connection_left(cluster: &Cluster) {
+    let fleet = cluster.fleet(2, Options::default(), Origin::plain()).await;
+    let mut idle = TcpStream::connect(&fleet.addrs[1]).expect("it listens");
+    idle.set_read_timeout(Some(Duration::from_secs(10))).expect("a time limit");
+    wait_for("two connections", || fleet[1].stat("peer_connections") == 2).await;
+    let report = within("a stop", fleet[1].stop()).await;
+    assert!(report.deregistered, "{report:?}");
+    wait_for("an end of all connections", || fleet[1].stat("peer_connections") == 0).await;
+    // Whatever it has said before, that is its end.
+    let ended = idle.read_to_end(&mut Vec::new());
+    assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
+    let refused = TcpStream::connect(&fleet.addrs[1]).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let key = fleet.key_of(1, "of the stopped");
+    assert_eq!(fleet[0].value(&key).await, value_of(&key));
 }
 
 pub async fn a_stopped_node_answers_what_it_has_and_fails_the_rest(cluster: &Cluster) {

@@ -1,5 +1,6 @@
 //! A connection to etcd over any runtime, made anew when it breaks.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -40,7 +41,16 @@ struct Inner {
     timing: Timing,
     /// How many dials were begun: which endpoint is next. Counted before each, so that a dial that is given up is not repeated.
     dials: AtomicUsize,
-    connection: Mutex<Option<Connected>>,
+    connection: Mutex<Option<Kept>>,
+}
+
+/// The connection that new calls take.
+struct Kept {
+    connected: Connected,
+    /// Dropped with it.
+    _held: oneshot::Sender<Infallible>,
+    /// Resolves when new calls take it no more.
+    turned_away: Shared<oneshot::Receiver<Infallible>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -104,12 +114,21 @@ impl Dialer {
         self.inner.dials.load(Ordering::Relaxed)
     }
 
-    /// Turns away from the connection, if it is one of the first `before`: the next call dials the next endpoint. Streams that are open on it
-    /// stay. Who failed on an old connection must not take a newer one from the others.
+    /// Turns away from the connection, if it is one of the first `before`: the next call dials the next endpoint. Who follows a stream on it is told
+    /// by [`turned_away`](Self::turned_away). Who failed on an old connection must not take a newer one from the others.
     pub(super) async fn forget(&self, before: usize) {
         let mut kept = self.inner.connection.lock().await;
-        if kept.as_ref().is_some_and(|connected| connected.dial < before) {
+        if kept.as_ref().is_some_and(|kept| kept.connected.dial < before) {
             *kept = None;
+        }
+    }
+
+    /// Resolves when calls have turned away from the connection that is kept now: at once when there is none.
+    pub(super) async fn turned_away(&self) -> BoxFuture<'static, ()> {
+        let kept = self.inner.connection.lock().await;
+        match kept.as_ref() {
+            Some(kept) => kept.turned_away.clone().map(drop).boxed(),
+            None => std::future::ready(()).boxed(),
         }
     }
 }
@@ -118,8 +137,8 @@ impl Inner {
     /// The kept connection, or a new one to the first endpoint that answers. One caller dials at a time; the others wait for it.
     async fn connected(&self) -> Result<Connected, RegistryError> {
         let mut kept = self.connection.lock().await;
-        if let Some(connected) = kept.as_ref().filter(|connected| !connected.sender.is_closed()) {
-            return Ok(connected.clone());
+        if let Some(kept) = kept.as_ref().filter(|kept| !kept.connected.sender.is_closed()) {
+            return Ok(kept.connected.clone());
         }
         *kept = None;
         let mut failed = None;
@@ -128,7 +147,12 @@ impl Inner {
             let Some(endpoint) = self.endpoints.get(dial % self.endpoints.len()) else { break };
             match self.dial(dial, endpoint).await {
                 Ok(connected) => {
-                    *kept = Some(connected.clone());
+                    let (held, turned_away) = oneshot::channel();
+                    *kept = Some(Kept {
+                        connected: connected.clone(),
+                        _held: held,
+                        turned_away: turned_away.shared(),
+                    });
                     return Ok(connected);
                 }
                 Err(error) => failed = Some(error),

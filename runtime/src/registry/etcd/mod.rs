@@ -67,8 +67,8 @@ impl EtcdConfig {
 
 /// Members' records in etcd: key `groupcache/<addr>`, value `{"Op":0,"Addr":"<addr>","Metadata":null}`, under a lease.
 ///
-/// One HTTP/2 connection is kept for everything, and made anew, to the next endpoint, when it breaks or does not answer. Nothing is dialled
-/// before the first call. Without a user.
+/// One HTTP/2 connection is kept for everything, and made anew, to the next endpoint, when it breaks or does not answer; a watch ends with the
+/// connection that calls have turned away from. Nothing is dialled before the first call. Without a user.
 pub struct EtcdRegistry {
     runtime: Arc<dyn Runtime>,
     dialer: Dialer,
@@ -255,7 +255,7 @@ impl Registry for EtcdRegistry {
                 let compacted = WatchEvent::Compacted { revision: Revision::new(current) };
                 return Ok(stream::iter([compacted]).boxed());
             }
-            Ok(watch::events(opened, &first))
+            Ok(watch::events(opened, self.dialer.turned_away().await, &first))
         };
         self.limited("watch", call).await
     }

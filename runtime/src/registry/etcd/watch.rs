@@ -1,18 +1,26 @@
 //! etcd's watch stream, turned into what membership takes.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 
 use etcd_client::{Event, WatchResponse, WatchStream};
+use futures_util::future::{Either, select};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use groupcache_core::{Cause, Change, Revision, WatchEvent};
 
 use super::failed;
 use crate::registry::{RegistryError, record};
+use crate::rt::BoxFuture;
 
-/// The events of a watch whose first response has come, up to its end.
-pub(super) fn events(stream: WatchStream, first: &WatchResponse) -> BoxStream<'static, WatchEvent> {
-    let mut state = Watching { stream: Some(stream), told: VecDeque::new() };
+/// The events of a watch whose first response has come, up to its end: at the latest when calls have turned away from its connection, on which
+/// nothing may ever come any more.
+pub(super) fn events(
+    stream: WatchStream,
+    turned_away: BoxFuture<'static, ()>,
+    first: &WatchResponse,
+) -> BoxStream<'static, WatchEvent> {
+    let mut state = Watching { stream: Some(stream), turned_away, told: VecDeque::new() };
     state.take(first);
     stream::unfold(state, |mut state| async move { state.next().await.map(|event| (event, state)) }).boxed()
 }
@@ -20,6 +28,7 @@ pub(super) fn events(stream: WatchStream, first: &WatchResponse) -> BoxStream<'s
 struct Watching {
     /// `None` once the watch is over.
     stream: Option<WatchStream>,
+    turned_away: BoxFuture<'static, ()>,
     told: VecDeque<WatchEvent>,
 }
 
@@ -29,11 +38,18 @@ impl Watching {
             if let Some(event) = self.told.pop_front() {
                 return Some(event);
             }
-            let message = self.stream.as_mut()?.message().await;
+            let stream = self.stream.as_mut()?;
+            let message = match select(pin!(stream.message()), &mut self.turned_away).await {
+                Either::Left((message, _)) => message.map_err(|error| failed("watch", error)),
+                Either::Right(((), _)) => {
+                    let source = "calls on its connection failed".into();
+                    Err(RegistryError::Failed { operation: "watch", source })
+                }
+            };
             match message {
                 Ok(Some(response)) => self.take(&response),
                 Ok(None) => self.end(WatchEvent::Ended(None)),
-                Err(error) => self.end(WatchEvent::Ended(Some(Arc::new(failed("watch", error)) as Cause))),
+                Err(error) => self.end(WatchEvent::Ended(Some(Arc::new(error) as Cause))),
             }
         }
     }
