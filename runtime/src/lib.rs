@@ -16,6 +16,8 @@ mod error;
 mod group;
 mod groups;
 mod hyper_rt;
+#[cfg(shuttle)]
+mod models;
 mod peers;
 mod registry;
 mod report;
@@ -23,6 +25,7 @@ mod retriever;
 mod rt;
 mod server;
 mod service;
+mod sync;
 #[cfg(test)]
 mod test_rt;
 mod transport;

@@ -1,12 +1,13 @@
 //! The peers of a node: one link and one connection each.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use futures_util::future::AbortHandle;
 use groupcache_core::{BatchId, Link, PeerId};
 
 use crate::engine::lock;
+use crate::sync::{Mutex, RwLock};
 use crate::transport::PeerChannel;
 
 /// One peer.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable, Either, select};
@@ -16,6 +16,7 @@ use groupcache_proto::v1::FetchRequest;
 use super::{Engine, Fx, lock};
 use crate::error::chain;
 use crate::peers::Peer;
+use crate::sync::Mutex;
 use crate::transport::{PeerChannel, PeerFault};
 
 /// Origin loads that run, to stop them when nobody waits any more.
