@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcache_core::{Failure, FailureKind, Fetched, GroupConfig, Instant, Invalidation, Key, Level, Route};
+use groupcache_core::{
+    ConfigError, Failure, FailureKind, Fetched, GroupConfig, Instant, Invalidation, Key, Level, Route,
+};
 use serde::Serialize;
 
 use crate::engine::{Engine, ME};
@@ -169,6 +172,8 @@ pub struct GroupBuilder<R> {
     name: String,
     config: GroupConfig,
     retriever: Option<Arc<dyn Retriever>>,
+    /// The first setting that is out of range, where one is.
+    refused: Option<ConfigError>,
 }
 
 impl<R> fmt::Debug for GroupBuilder<R> {
@@ -182,7 +187,7 @@ impl<R> fmt::Debug for GroupBuilder<R> {
 
 impl<R> GroupBuilder<R> {
     pub(crate) fn new(server: Server<R>, name: String) -> Self {
-        Self { server, name, config: GroupConfig::default(), retriever: None }
+        Self { server, name, config: GroupConfig::default(), retriever: None, refused: None }
     }
 
     /// Where values come from. Required.
@@ -221,11 +226,27 @@ impl<R> GroupBuilder<R> {
         self
     }
 
+    /// Loads of this group in progress at most, in each of the node's [`shards`](crate::ServerBuilder::shards): past it a `get` that would start
+    /// one more fails with [`ErrorKind::Overloaded`], at once. Default 1,024.
+    pub fn max_loads(mut self, max: u32) -> Self {
+        match NonZeroU32::new(max) {
+            Some(max) => self.config.max_loads = max,
+            None => {
+                let expected = "above zero";
+                self.refused.get_or_insert(ConfigError::OutOfRange { field: "max_loads", expected });
+            }
+        }
+        self
+    }
+
     /// Makes the group.
     ///
     /// # Errors
     /// There is a group of that name, the name is empty, no retriever was given, or a setting is out of range.
     pub fn build(self) -> Result<Group<R>, GroupError> {
+        if let Some(refused) = self.refused {
+            return Err(refused.into());
+        }
         let retriever = self.retriever.ok_or(GroupError::NoRetriever)?;
         self.server.add_group(&self.name, self.config, retriever)
     }

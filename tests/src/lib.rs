@@ -1,7 +1,7 @@
 //! What the tests of groupcache share: real processes on loopback, an origin that misbehaves on request, and a client that believes nothing.
 //!
 //! Most tests in `tests/tests` drive the real `groupcache` binary over sockets. This library starts it and what it talks to ([`Node`], [`Fleet`],
-//! [`Etcd`], [`Origin`]), asks it ([`http`], [`Load`]) and waits for it ([`poll_until`]). A harness has nobody to return an error to: everything
+//! [`Etcd`], [`Origin`]), stands between them ([`Proxy`]), asks it ([`http`], [`Load`]) and waits for it ([`poll_until`]). A harness has nobody to return an error to: everything
 //! here panics with a sentence when a test cannot go on, and every wait has a deadline. [`cluster`] runs the core's nodes without sockets, on a
 //! virtual clock, and [`fuzz`] runs the core's machines against models.
 
@@ -20,6 +20,7 @@ mod origin;
 mod ports;
 mod process;
 mod program;
+mod proxy;
 mod wait;
 
 pub use etcd::{Etcd, PREFIX, record};
@@ -30,6 +31,7 @@ pub use origin::{Behaviour, Origin, value_of};
 pub use ports::reserve;
 pub use process::{Process, Signal};
 pub use program::{async_std_node, groupcache, python, repository};
+pub use proxy::Proxy;
 pub use wait::{ensure, poll_until};
 
 /// README's examples compile, and run where they can.

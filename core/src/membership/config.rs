@@ -23,7 +23,7 @@ pub struct MembershipConfig {
     /// Delays double up to this, and half of each is jitter. From `backoff_base` to 1 h; 3 s by default.
     pub backoff_max: Duration,
     /// A view that would lose all other members at once must stand for this long before it is believed: one list without them, or several that
-    /// go within this time. At most 1 h; 10 s by default.
+    /// go within this time. As long, members are kept that a registry does not list which has lost its data. At most 1 h; 10 s by default.
     pub empty_guard: Duration,
     /// At least this often everything is listed again, watch or not; a quarter of it is jitter. From 1 s to 24 h; 60 s by default.
     pub list_interval: Duration,

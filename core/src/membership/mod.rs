@@ -174,7 +174,7 @@ impl Membership {
     }
 
     /// The members of the last good view, sorted by address, no address twice. Exactly what the registry holds: without this node while it
-    /// is not registered, and empty before the first list.
+    /// is not registered, and empty before the first list. After the registry has lost its data, those that it had before are kept for `empty_guard`.
     #[must_use]
     pub fn members(&self) -> &[MemberRecord] {
         self.view.members()

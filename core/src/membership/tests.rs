@@ -418,9 +418,35 @@ fn a_registry_that_lost_its_data_is_listed_again_and_registered_with_again() {
     world.lose_data();
     world.etcd.put(MemberRecord::new(B, 1), None);
     world.run(5 * SECOND);
+    assert!(world.addrs().iter().any(|addr| addr == B), "who comes is seen at once");
+    world.run(8 * SECOND);
     world.assert_converged("after the loss");
     assert_eq!(world.addrs(), [ME, B]);
     assert_eq!(world.node.stats().revision_regressions, 1);
+}
+
+#[test]
+fn members_that_register_again_after_a_loss_of_data_have_never_left() {
+    let mut world = settled();
+    // All but one of them: that nobody is left is guarded against besides.
+    for member in [B, "127.0.0.1:7003", "127.0.0.1:7004"] {
+        world.etcd.put(MemberRecord::new(member, 1), None);
+    }
+    world.run(SECOND);
+    let (members, epoch) = (world.addrs(), world.node.epoch());
+    world.lose_data();
+    world.etcd.put(MemberRecord::new(B, 1), None);
+    for member in [A, "127.0.0.1:7003", "127.0.0.1:7004"] {
+        world.run(2 * SECOND);
+        assert_eq!(world.addrs(), members, "before {member} is back");
+        world.etcd.put(MemberRecord::new(member, 1), None);
+    }
+    world.run(30 * SECOND);
+    world.assert_converged("when all are back");
+    assert_eq!(world.addrs(), members);
+    assert_eq!(world.node.stats().revision_regressions, 1);
+    // At most this node's own record has gone and come.
+    assert!(world.node.epoch() <= epoch + 2, "from epoch {epoch} to {}", world.node.epoch());
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(super) struct View {
     suspect_since: Option<Instant>,
     /// When a view with several other members was last replaced.
     had_several_at: Option<Instant>,
+    /// When the registry was found to have lost its data, until all members are back in it or `empty_guard` has passed.
+    regressed_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,7 @@ impl View {
             epoch: 0,
             suspect_since: None,
             had_several_at: None,
+            regressed_at: None,
         }
     }
 
@@ -139,6 +142,7 @@ impl View {
         self.list = List::Off;
         self.watch = Watch::Off;
         self.suspect_since = None;
+        self.regressed_at = None;
     }
 
     pub(super) fn handle_listed(
@@ -284,6 +288,7 @@ impl View {
     fn begin_again(&mut self, turn: &mut Turn<'_>) {
         turn.stats.revision_regressions += 1;
         self.mirror.rewind();
+        self.regressed_at = Some(turn.now);
         self.watch = Watch::Off;
         self.list = List::At(turn.now.saturating_add(self.list_backoff.fail()));
     }
@@ -308,9 +313,11 @@ impl View {
         }
     }
 
-    /// Makes the mirror the view, unless that would lose all others at once: a list that was asked for after `empty_guard` must confirm it.
+    /// Makes the mirror the view, unless that would lose all others at once: a list that was asked for after `empty_guard` must confirm it. A registry
+    /// that has lost its data has as long to hear of its members again.
     fn adopt(&mut self, listed: Option<Instant>, turn: &mut Turn<'_>) {
-        let candidate = self.candidate(turn);
+        let mut candidate = self.candidate(turn);
+        self.await_return(&mut candidate, turn.now);
         let first = self.epoch == 0;
         if self.others(&self.members) > 1 && candidate != self.members {
             self.had_several_at = Some(turn.now);
@@ -332,6 +339,25 @@ impl View {
             self.members = candidate;
             self.epoch = self.epoch.saturating_add(1);
         }
+    }
+
+    /// Leaves members where they are that may only not have registered again yet, since the registry lost its data.
+    fn await_return(&mut self, candidate: &mut Vec<MemberRecord>, now: Instant) {
+        let Some(until) = self.regressed_at.map(|at| at.saturating_add(self.limits.empty_guard)) else {
+            return;
+        };
+        let is_away = |member: &&MemberRecord| {
+            member.addr != self.me && candidate.iter().all(|listed| listed.addr != member.addr)
+        };
+        let away: Vec<_> = self.members.iter().filter(is_away).cloned().collect();
+        if now >= until || away.is_empty() {
+            self.regressed_at = None;
+            return;
+        }
+        candidate.extend(away);
+        candidate.sort_unstable_by(|a, b| a.addr.cmp(&b.addr));
+        candidate.truncate(self.limits.max_members);
+        self.list_by(until);
     }
 
     fn loses_all(&self, candidate: &[MemberRecord]) -> bool {

@@ -152,3 +152,26 @@ pub async fn a_failure_of_the_origin_is_not_kept(cluster: &Cluster) {
     assert_eq!(fleet[0].value(&key).await, value_of(&key));
     assert_eq!(fleet.origin.loads(), 2);
 }
+
+pub async fn a_scan_of_missing_keys_takes_no_place_from_values(cluster: &Cluster) {
+    let origin = Origin::new(|call| async move {
+        if call.key.contains("missing") { Err(RetrieveError::not_found()) } else { Ok(vec![7; 1000].into()) }
+    });
+    let group = GroupOptions { negative_ttl: Some(Duration::from_secs(60)), ..GroupOptions::default() };
+    let fleet =
+        cluster.fleet(1, Options { group, budget: Some(1 << 20), ..Options::default() }, origin).await;
+    // They fill three quarters of the budget, and the scan would fill it twice.
+    let keys: Vec<_> = (0..650).map(|index| format!("value {index}")).collect();
+    for key in &keys {
+        within("a get", fleet[0].group.get(key)).await.expect("a value");
+    }
+    let held = || keys.iter().filter(|key| fleet[0].group.peek(key).is_some()).count();
+    let before = held();
+    assert!(before > 600, "{before} values are held");
+    for index in 0..12_000 {
+        assert!(error_of(&fleet[0], &format!("missing {index}")).await.is_not_found());
+    }
+    assert_eq!(held(), before, "values that a scan of missing keys left in the cache");
+    assert!(fleet[0].stat("evictions") > 0, "missing keys made place for missing keys");
+    assert!(fleet[0].stat("bytes") <= fleet[0].stat("budget"));
+}

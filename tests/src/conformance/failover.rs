@@ -6,9 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use groupcache_core::{Member, PeerId, Placement, Ring, RingEpoch};
+use groupcache_runtime::Level;
 
 use super::Cluster;
-use super::fleet::{Fleet, Options, wait_for};
+use super::fleet::{Fleet, Options, wait_for, within};
 use super::origin::{Origin, value_of};
 
 pub async fn a_dead_owner_has_one_successor_that_loads(cluster: &Cluster) {
@@ -63,7 +65,8 @@ async fn with_stranger(cluster: &Cluster, manners: Manners) -> Fleet<'_> {
     joined_by(cluster, stranger).await
 }
 
-async fn joined_by(cluster: &Cluster, stranger: String) -> Fleet<'_> {
+/// A fleet of two nodes that are told of a third member.
+pub(super) async fn joined_by(cluster: &Cluster, stranger: String) -> Fleet<'_> {
     let mut fleet = cluster.fleet(2, Options::default(), Origin::plain()).await;
     fleet.addrs.push(stranger);
     for node in fleet.iter() {
@@ -124,4 +127,47 @@ pub async fn a_peer_that_hangs_up_costs_one_probe(cluster: &Cluster) {
 pub async fn a_member_that_never_was_costs_one_probe(cluster: &Cluster) {
     let nobody = Cluster::addrs(1).remove(0);
     is_a_burden_once(&joined_by(cluster, nobody).await).await;
+}
+
+/// The member that succeeds the owner of `key`, by number.
+fn successor_of(fleet: &Fleet<'_>, key: &str) -> usize {
+    let members = (0..).map(PeerId::new).zip(&fleet.addrs);
+    let members = members.map(|(id, addr)| Member::new(id, addr.as_str())).collect();
+    let ring = Ring::new(Placement::default(), RingEpoch::new(1), members).expect("a ring of the fleet");
+    let next = ring.successors(key.as_bytes()).nth(1).expect("a successor");
+    fleet.addrs.iter().position(|addr| addr == next.name()).expect("it is of the fleet")
+}
+
+pub async fn a_successor_that_is_asked_keeps_the_value_as_a_hot_copy(cluster: &Cluster) {
+    let fleet = cluster.fleet(4, Options::default(), Origin::plain()).await;
+    let keys = fleet.keys_of(3, "inherited", 60);
+    fleet.lose(3).await;
+    let of_1: Vec<_> = keys.iter().filter(|key| successor_of(&fleet, key) == 1).collect();
+    assert!(of_1.len() > 5, "keys that node 1 inherits");
+    for key in of_1 {
+        let found = within("a lookup", fleet[0].group.lookup(key)).await.expect("a value");
+        assert_eq!((found.level, fleet.origin.loads_at(1, key)), (Level::Peer, 1));
+        let kept = within("a lookup", fleet[1].group.lookup(key)).await.expect("a value");
+        assert_eq!(kept.level, Level::Hot, "at the successor");
+        assert!(kept.ttl.is_some(), "a copy is mortal, and the owner will be back");
+        assert_eq!(fleet[2].value(key).await, value_of(key));
+        assert_eq!(fleet.origin.loads_of(key), 1, "the successor serves others from its copy");
+    }
+}
+
+pub async fn with_owner_and_successor_gone_the_local_origin_is_asked(cluster: &Cluster) {
+    let fleet = cluster.fleet(4, Options::default(), Origin::plain()).await;
+    let keys = fleet.keys_of(3, "orphan", 60);
+    for number in [3, 2] {
+        within("a stop", fleet[number].stop()).await;
+    }
+    for node in &fleet[..2] {
+        wait_for("losses that are noticed", || node.up().len() == 2).await;
+    }
+    let orphans: Vec<_> = keys.iter().filter(|key| successor_of(&fleet, key) == 2).collect();
+    assert!(orphans.len() > 5, "keys whose owner and successor are gone");
+    for key in orphans {
+        assert_eq!(fleet[0].value(key).await, value_of(key));
+        assert_eq!((fleet.origin.loads_of(key), fleet.origin.loads_at(0, key)), (1, 1));
+    }
 }

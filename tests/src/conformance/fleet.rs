@@ -6,25 +6,34 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_std::task::sleep;
+use futures_util::FutureExt;
 use groupcache_runtime::{
-    GroupBuilder, GroupError, MemoryRegistry, OnAbandoned, Placement, ServerBuilder, StartError,
+    EtcdConfig, EtcdRegistry, GroupBuilder, GroupError, LinkConfig, MemoryRegistry, OnAbandoned, Placement,
+    Runtime, ServerBuilder, StartError,
 };
 
 use super::nodes::{AnyGroup, AnyServer, GroupSetting, Kind, Setting};
 use super::origin::{Origin, value_of};
 use super::{Cluster, SOON};
-use crate::reserve;
+use crate::{Proxy, reserve};
 
 /// How a node is set up; what stands in no field has its default.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     /// Members by address, with or without this node. `None`: all nodes of the fleet.
     pub(super) peers: Option<Vec<String>>,
-    pub(super) registry: Option<MemoryRegistry>,
+    pub(super) registry: Option<Registry>,
+    /// Where it listens, when that is not the address that others know it by.
+    pub(super) listen: Option<String>,
     pub(super) placement: Placement,
+    pub(super) link: LinkConfig,
+    pub(super) keep_alive: Option<(Duration, Duration)>,
+    pub(super) budget: Option<u64>,
     pub(super) load_timeout: Duration,
     pub(super) hot_ttl: Duration,
     pub(super) drain: Duration,
+    pub(super) join_timeout: Option<Duration>,
+    pub(super) shards: Option<u16>,
     pub(super) max_flights: Option<u32>,
     pub(super) max_waiters: Option<u32>,
     pub(super) max_value: Option<usize>,
@@ -38,10 +47,16 @@ impl Default for Options {
         Self {
             peers: None,
             registry: None,
+            listen: None,
             placement: Placement::default(),
+            link: LinkConfig::default(),
+            keep_alive: None,
+            budget: None,
             load_timeout: Duration::from_secs(30),
             hot_ttl: Duration::from_secs(30),
             drain: Duration::from_millis(500),
+            join_timeout: None,
+            shards: None,
             max_flights: None,
             max_waiters: None,
             max_value: None,
@@ -52,10 +67,37 @@ impl Default for Options {
     }
 }
 
+/// Where nodes find each other.
+#[derive(Clone, Debug)]
+pub(super) enum Registry {
+    Memory(MemoryRegistry),
+    /// etcd, at this endpoint.
+    Etcd(String),
+}
+
+/// How long the record of a node in etcd outlives it: the least that etcd grants.
+pub(super) const LEASE: Duration = Duration::from_secs(2);
+
+impl Registry {
+    /// The registry for a node on `R`.
+    fn of<R: Runtime + Default>(&self) -> Arc<dyn groupcache_runtime::Registry> {
+        match self {
+            Self::Memory(registry) => Arc::new(registry.clone()),
+            Self::Etcd(endpoint) => {
+                let made = EtcdRegistry::new(Arc::new(R::default()), EtcdConfig::new([endpoint]));
+                let made = made.now_or_never().expect("it talks to nobody before the first call");
+                Arc::new(made.expect("a good configuration"))
+            }
+        }
+    }
+}
+
 /// How a group is set up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GroupOptions {
     pub(super) ttl: Option<Duration>,
+    pub(super) ttl_jitter_per_mille: u16,
+    pub(super) max_loads: Option<u32>,
     pub(super) negative_ttl: Option<Duration>,
     pub(super) stale_while_revalidate: Duration,
     pub(super) stale_if_error: Duration,
@@ -64,15 +106,31 @@ pub(super) struct GroupOptions {
 struct ServerSetting<'a>(&'a str, &'a Options);
 
 impl Setting for ServerSetting<'_> {
-    fn server<R>(&self, mut builder: ServerBuilder<R>) -> ServerBuilder<R> {
+    fn server<R: Runtime + Default>(&self, mut builder: ServerBuilder<R>) -> ServerBuilder<R> {
         let Self(addr, options) = *self;
         builder = builder.addr(addr).load_timeout(options.load_timeout).hot_ttl(options.hot_ttl);
         builder =
             builder.placement(options.placement).drain(options.drain).on_abandoned(options.on_abandoned);
+        builder = builder.link(options.link.clone()).lease_ttl(LEASE);
         builder = match &options.registry {
-            Some(registry) => builder.registry(Arc::new(registry.clone())),
+            Some(registry) => builder.registry(registry.of::<R>()),
             None => builder.peers(options.peers.iter().flatten()),
         };
+        if let Some(listen) = &options.listen {
+            builder = builder.listen(listen);
+        }
+        if let Some((interval, limit)) = options.keep_alive {
+            builder = builder.peer_keep_alive(interval, limit);
+        }
+        if let Some(limit) = options.join_timeout {
+            builder = builder.join_timeout(limit);
+        }
+        if let Some(budget) = options.budget {
+            builder = builder.shards(1).budget(budget);
+        }
+        if let Some(shards) = options.shards {
+            builder = builder.shards(shards);
+        }
         if let Some(max) = options.max_flights {
             builder = builder.shards(1).max_flights(max);
         }
@@ -102,6 +160,10 @@ impl GroupSetting for Origins<'_> {
         builder = builder.retriever(move |key| origin.clone().load(node, kind, key));
         builder = builder.stale_while_revalidate(self.options.stale_while_revalidate);
         builder = builder.stale_if_error(self.options.stale_if_error);
+        builder = builder.ttl_jitter_per_mille(self.options.ttl_jitter_per_mille);
+        if let Some(max) = self.options.max_loads {
+            builder = builder.max_loads(max);
+        }
         if let Some(ttl) = self.options.ttl {
             builder = builder.ttl(ttl);
         }
@@ -144,6 +206,14 @@ impl Node {
     /// The members on its ring that it is connected to, itself included.
     pub(super) fn up(&self) -> BTreeSet<String> {
         self.ring().members.into_iter().filter(|member| member.up).map(|member| member.name).collect()
+    }
+
+    /// Waits until its ring has exactly these members, and it is connected to all of them.
+    pub(super) async fn sees(&self, members: &[String]) {
+        let wanted: BTreeSet<_> = members.iter().cloned().collect();
+        let names = |node: &Self| node.ring().members.into_iter().map(|member| member.name).collect();
+        let holds = || self.up() == wanted && wanted == names(self);
+        wait_for(&format!("node {} to see {wanted:?}", self.number), holds).await;
     }
 
     /// The value of `key`, as text.
@@ -218,9 +288,26 @@ impl Cluster {
         self.fleet_of(vec![options; count], origin).await
     }
 
+    /// Like [`fleet`](Self::fleet), with a proxy before every node: the others know it by its proxy's address.
+    pub(super) async fn behind_proxies(
+        &self,
+        count: usize,
+        options: Options,
+        origin: Origin,
+    ) -> (Fleet<'_>, Vec<Proxy>) {
+        let listen = Self::addrs(count);
+        let proxies: Vec<_> = listen.iter().map(|listen| Proxy::start(listen)).collect();
+        let addrs: Vec<_> = proxies.iter().map(|proxy| proxy.addr().to_owned()).collect();
+        let options = listen.into_iter().map(|listen| Options { listen: Some(listen), ..options.clone() });
+        (self.fleet_at(addrs, options.collect(), origin).await, proxies)
+    }
+
     /// Like [`fleet`](Self::fleet), with settings for each node.
     pub(super) async fn fleet_of(&self, options: Vec<Options>, origin: Origin) -> Fleet<'_> {
-        let addrs = Self::addrs(options.len());
+        self.fleet_at(Self::addrs(options.len()), options, origin).await
+    }
+
+    async fn fleet_at(&self, addrs: Vec<String>, options: Vec<Options>, origin: Origin) -> Fleet<'_> {
         let mut nodes = Vec::new();
         for (number, (addr, mut options)) in addrs.iter().zip(options).enumerate() {
             if options.registry.is_none() {

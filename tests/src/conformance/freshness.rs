@@ -167,3 +167,49 @@ pub async fn nothing_is_served_beyond_the_ceiling_of_staleness(cluster: &Cluster
         assert_eq!(error.kind(), ErrorKind::OriginFailed, "{}", chain(&error));
     }
 }
+
+pub async fn hot_copies_are_kept_without_dice_and_take_no_place_from_own_keys(cluster: &Cluster) {
+    let origin = Origin::new(|_| async { Ok(vec![7; 1000].into()) });
+    let fleet = cluster.fleet(2, Options { budget: Some(1 << 20), ..Options::default() }, origin).await;
+    let (own, few) = (fleet.keys_of(0, "own", 500), fleet.keys_of(1, "of a peer", 60));
+    for key in &own {
+        within("a get", fleet[0].group.get(key)).await.expect("a value");
+    }
+    let held = |keys: &[String]| keys.iter().filter(|key| fleet[0].group.peek(key).is_some()).count();
+    let before = held(&own);
+    // As many as there is place for: each is kept at its first fetch, whatever chance would say.
+    for key in &few {
+        let level = || within("a lookup", fleet[0].group.lookup(key));
+        assert_eq!(level().await.expect("a value").level, Level::Peer);
+        assert_eq!(level().await.expect("a value").level, Level::Hot, "the second time");
+    }
+    assert_eq!(held(&few), few.len());
+    // And ten times as many as that: they make place for each other.
+    for key in fleet.keys_of(1, "more of a peer", 600) {
+        within("a get", fleet[0].group.get(&key)).await.expect("a value");
+    }
+    assert_eq!(held(&own), before, "own keys that copies left in the cache");
+    assert!(fleet[0].stat("bytes") <= fleet[0].stat("budget"));
+}
+
+pub async fn a_time_to_live_has_the_jitter_that_was_asked_for_and_no_more(cluster: &Cluster) {
+    let ttl = Duration::from_secs(1000);
+    for (per_mille, least) in [(0, ttl), (300, ttl * 7 / 10)] {
+        let mut options = living(ttl);
+        options.group.ttl_jitter_per_mille = per_mille;
+        let fleet = cluster.fleet(1, options, numbered()).await;
+        let started = Instant::now();
+        let mut lives = Vec::new();
+        for index in 0..100 {
+            let found = within("a lookup", fleet[0].group.lookup(&format!("jitter {index}"))).await;
+            lives.push(found.expect("a value").ttl.expect("it expires"));
+        }
+        let late = started.elapsed();
+        lives.sort();
+        let (shortest, longest) = (lives[0], lives[99]);
+        assert!(shortest + late >= least && longest <= ttl, "{shortest:?} to {longest:?} of {ttl:?}");
+        // A hundred draws of one range miss neither its lower nor its upper third.
+        let spread = (ttl - least) / 3;
+        assert!(longest - shortest >= spread, "{shortest:?} to {longest:?} of {least:?} to {ttl:?}");
+    }
+}

@@ -8,21 +8,10 @@ use groupcache_runtime::{ErrorKind, StartError, Status};
 
 use super::Cluster;
 use super::fleet::{Node, Options, chain, wait_for, within};
-use super::origin::{Gate, Origin, value_of};
+use super::origin::{Gate, Origin, behind, value_of};
 
 fn alone(cluster: &Cluster, origin: &Origin) -> Node {
     cluster.node(0, &Cluster::addrs(1)[0], &Options::default(), origin)
-}
-
-fn behind(gate: &Gate) -> Origin {
-    let gate = gate.clone();
-    Origin::new(move |call| {
-        let gate = gate.clone();
-        async move {
-            gate.passed().await;
-            Ok(value_of(&call.key).into())
-        }
-    })
 }
 
 pub async fn a_node_that_never_started_stops(cluster: &Cluster) {

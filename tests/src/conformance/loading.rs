@@ -4,20 +4,8 @@ use futures_util::future::join_all;
 
 use super::Cluster;
 use super::fleet::{Fleet, Options, keys_where, wait_for, within};
-use super::origin::{Gate, Origin, value_of};
+use super::origin::{Gate, Origin, behind, value_of};
 use groupcache_runtime::{Level, Placement};
-
-/// An origin that answers nothing before `gate` is open.
-fn behind(gate: &Gate) -> Origin {
-    let gate = gate.clone();
-    Origin::new(move |call| {
-        let gate = gate.clone();
-        async move {
-            gate.passed().await;
-            Ok(value_of(&call.key).into())
-        }
-    })
-}
 
 pub async fn one_load_for_any_number_of_callers(cluster: &Cluster) {
     const CALLERS: u64 = 30;
@@ -110,4 +98,26 @@ pub async fn the_empty_value_is_a_value(cluster: &Cluster) {
         assert_eq!(fleet[node].value(&key).await, "");
     }
     assert_eq!(fleet.origin.loads(), 1);
+}
+
+pub async fn a_mismatch_of_rings_is_answered_from_cache_and_origin_and_counted(cluster: &Cluster) {
+    // Node 1 knows of nobody; node 0 believes that there are two.
+    let options = [Options::default(), Options { peers: Some(Vec::new()), ..Options::default() }];
+    let fleet = cluster.fleet_of(options.to_vec(), Origin::plain()).await;
+    let keys = fleet.keys_of(1, "mismatch", 20);
+    for key in &keys[..10] {
+        assert_eq!(fleet[1].value(key).await, value_of(key));
+    }
+    let before = fleet[1].stat("fingerprint_mismatches");
+    for (asked, key) in (1..).zip(&keys) {
+        assert_eq!(fleet[0].value(key).await, value_of(key));
+        assert_eq!((fleet.origin.loads_of(key), fleet.origin.loads_at(1, key)), (1, 1));
+        assert_eq!(fleet[1].stat("fingerprint_mismatches") - before, asked, "each request is counted");
+    }
+    assert_eq!(fleet[0].stat("fingerprint_mismatches"), 0, "nobody has asked it");
+    // They agree, and nothing more is counted.
+    assert!(fleet[1].set_peers(&fleet.addrs));
+    fleet[1].sees(&fleet.addrs).await;
+    fleet.all_have(&fleet.key_of(1, "agreed")).await;
+    assert_eq!(fleet[1].stat("fingerprint_mismatches") - before, keys.len() as u64);
 }

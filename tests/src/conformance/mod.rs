@@ -5,16 +5,24 @@
 
 #![allow(missing_docs, reason = "a test's name is its sentence")]
 
+pub mod callers;
+pub mod churn;
 pub mod errors;
 pub mod failover;
 mod fleet;
 pub mod freshness;
+mod liar;
 pub mod life;
 pub mod limits;
 pub mod loading;
+pub mod lying_peers;
 pub mod membership;
 mod nodes;
 mod origin;
+pub mod overload;
+pub mod partition;
+mod realm;
+pub mod registry_faults;
 pub mod removal;
 
 use std::future::Future;
@@ -28,6 +36,7 @@ use futures_util::future::join_all;
 pub use self::nodes::{AnyGroup, Kind};
 
 use self::nodes::AnyServer;
+use self::realm::Realm;
 
 /// How long a test waits for what should happen at once.
 const SOON: Duration = Duration::from_secs(15);
@@ -40,13 +49,15 @@ const LIMIT: Duration = Duration::from_secs(45);
 pub struct Cluster {
     kinds: &'static [Kind],
     started: Mutex<Vec<AnyServer>>,
+    /// What the nodes need to the end.
+    kept: Mutex<Vec<Realm>>,
 }
 
 impl Cluster {
     /// Nodes take turns on the runtimes of `kinds`: node 0 runs on the first.
     #[must_use]
     pub const fn new(kinds: &'static [Kind]) -> Self {
-        Self { kinds, started: Mutex::new(Vec::new()) }
+        Self { kinds, started: Mutex::new(Vec::new()), kept: Mutex::new(Vec::new()) }
     }
 
     fn kind(&self, node: usize) -> Kind {
@@ -55,6 +66,10 @@ impl Cluster {
 
     fn stop_later(&self, server: &AnyServer) {
         self.started.lock().unwrap_or_else(PoisonError::into_inner).push(server.clone());
+    }
+
+    fn keep(&self, realm: Realm) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(realm);
     }
 }
 
@@ -87,6 +102,7 @@ macro_rules! conformance {
                 disagreeing_lists_neither_loop_nor_deadlock
                 a_value_says_where_it_came_from
                 the_empty_value_is_a_value
+                a_mismatch_of_rings_is_answered_from_cache_and_origin_and_counted
             ]
             removal: [
                 a_removal_reaches_every_node
@@ -107,6 +123,7 @@ macro_rules! conformance {
                 not_found_is_kept_for_its_time_and_asked_once
                 a_failure_of_the_origin_is_not_retried_elsewhere
                 a_failure_of_the_origin_is_not_kept
+                a_scan_of_missing_keys_takes_no_place_from_values
             ]
             failover: [
                 a_dead_owner_has_one_successor_that_loads
@@ -115,6 +132,8 @@ macro_rules! conformance {
                 a_peer_that_speaks_garbage_costs_one_probe
                 a_peer_that_hangs_up_costs_one_probe
                 a_member_that_never_was_costs_one_probe
+                a_successor_that_is_asked_keeps_the_value_as_a_hot_copy
+                with_owner_and_successor_gone_the_local_origin_is_asked
             ]
             limits: [
                 too_many_loads_are_refused_at_once
@@ -137,6 +156,8 @@ macro_rules! conformance {
                 values_expire_after_their_time
                 a_hot_copy_does_not_outlive_the_owners_value
                 a_hot_copy_lives_for_the_hot_ttl_at_most
+                hot_copies_are_kept_without_dice_and_take_no_place_from_own_keys
+                a_time_to_live_has_the_jitter_that_was_asked_for_and_no_more
                 an_expired_value_is_served_while_it_is_loaded_anew
                 an_expired_value_is_served_when_its_reload_fails
                 nothing_is_served_beyond_the_ceiling_of_staleness
@@ -161,7 +182,60 @@ macro_rules! conformance {
                 a_destroyed_group_is_gone_and_can_be_made_again
                 a_new_list_of_peers_moves_ownership
                 nodes_find_each_other_through_a_registry
+            ]
+            churn: [
                 joins_and_leaves_under_load_show_in_no_answer
+            ]
+            callers: [
+                a_get_dropped_at_any_poll_leaves_nothing
+                a_get_dropped_at_any_poll_behind_a_dial_leaves_nothing
+                a_retriever_that_blocks_its_thread_holds_up_nobody_else
+            ]
+            overload: [
+                a_group_loads_no_more_than_its_limit_at_a_time
+                a_full_owner_refuses_at_once
+                a_value_too_large_is_a_typed_error_both_ways_and_spoils_no_other
+            ]
+            partition: [
+                a_peer_that_freezes_is_got_past
+                a_peer_that_refuses_is_got_past
+                a_peer_that_is_cut_off_and_hangs_up_is_got_past
+                a_cut_of_all_connections_shows_in_no_answer_and_is_mended_at_once
+                a_network_that_is_slow_is_not_taken_for_a_dead_one
+                a_node_that_can_call_and_not_be_called_is_served_by_the_others
+                nodes_that_are_apart_serve_alone_and_agree_again_when_they_meet
+                a_member_that_missed_a_removal_shows_the_old_value_for_the_hot_ttl_at_most
+                a_stop_amid_a_partition_comes_to_an_end_and_fails_who_waits
+                a_full_queue_to_a_peer_is_passed_over_at_once
+            ]
+            lying_peers: [
+                answers_to_what_was_not_asked_are_ignored
+                a_key_is_answered_once
+                more_answers_than_questions_do_no_harm
+                answers_for_another_key_of_the_batch_answer_that_key_only
+                an_answer_that_is_empty_or_of_an_unknown_kind_is_no_value
+                an_absurd_time_to_live_is_cut_to_that_of_hot_copies
+                bytes_that_are_no_message_are_no_answer_and_open_the_breaker
+                half_a_message_and_then_silence_opens_the_breaker
+                replies_without_an_answer_for_ever_end_with_the_callers_patience
+                what_is_said_after_the_last_answer_is_not_listened_to
+                the_owner_is_told_the_time_that_is_left_less_a_margin
+            ]
+            registry_faults: [
+                an_etcd_that_dies_and_comes_back_is_missed_by_no_caller
+                an_etcd_that_lost_its_data_gets_the_records_back_and_empties_no_ring
+                an_etcd_that_freezes_is_missed_by_no_caller
+                a_watch_that_is_cut_again_and_again_misses_nothing
+                members_that_change_while_etcd_is_away_for_one_node_are_seen_after
+                members_that_change_while_etcd_is_frozen_for_one_node_are_seen_after
+                a_watch_that_comes_back_behind_a_compaction_lists_again
+                a_member_whose_lease_is_revoked_puts_its_record_again
+                records_that_are_deleted_all_at_once_empty_no_ring
+                a_node_that_starts_without_etcd_serves_alone_and_joins_when_it_comes
+                a_node_stops_whatever_has_become_of_etcd
+                a_node_that_starts_and_stops_without_etcd_comes_to_an_end
+                a_node_that_stops_leaves_etcd_first_and_then_drains
+                an_etcd_that_hangs_up_on_everybody_is_dialled_with_patience
             ]
         }
     };

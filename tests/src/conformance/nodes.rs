@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use groupcache_async_std::AsyncStd;
 use groupcache_runtime::{
-    ByteView, ConfigError, Error, Group, GroupBuilder, GroupError, Lookup, RemoveReport, RingView, Server,
-    ServerBuilder, StartError, Stats, Status, StopReport,
+    ByteView, ConfigError, Error, Group, GroupBuilder, GroupError, Lookup, RemoveReport, RingView, Runtime,
+    Server, ServerBuilder, StartError, Stats, Status, StopReport,
 };
 use groupcache_tokio::Tokio;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
 
 /// Which runtime a node runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Kind {
 }
 
 /// The runtime of all tokio nodes of this process. The tests themselves run outside of it.
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime of tokio")
 });
 
@@ -97,7 +97,7 @@ macro_rules! ask {
 
 /// Settings that are the same for nodes of both runtimes.
 pub(super) trait Setting {
-    fn server<R>(&self, builder: ServerBuilder<R>) -> ServerBuilder<R>;
+    fn server<R: Runtime + Default>(&self, builder: ServerBuilder<R>) -> ServerBuilder<R>;
 }
 
 /// Settings of a group that are the same for both runtimes.

@@ -98,6 +98,18 @@ impl Origin {
     }
 }
 
+/// An origin that answers nothing before `gate` is open.
+pub(super) fn behind(gate: &Gate) -> Origin {
+    let gate = gate.clone();
+    Origin::new(move |call| {
+        let gate = gate.clone();
+        async move {
+            gate.passed().await;
+            Ok(value_of(&call.key).into())
+        }
+    })
+}
+
 /// The value of `key` unless a test says otherwise.
 pub(super) fn value_of(key: &str) -> String {
     format!("value of {key}")
@@ -125,9 +137,17 @@ impl Gate {
         self.0.store(true, Ordering::SeqCst);
     }
 
+    pub(super) fn shut(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
     /// Waits until it is open. async-std's timers need no runtime, so this works on nodes of both.
     pub(super) async fn passed(&self) {
-        while !self.0.load(Ordering::SeqCst) {
+        while !self.is_open() {
             sleep(Duration::from_millis(2)).await;
         }
     }
