@@ -7,12 +7,16 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "conformance")]
+pub mod chaos;
 pub mod cluster;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod etcd;
 mod fleet;
 pub mod fuzz;
+#[cfg(feature = "conformance")]
+pub mod grpc;
 pub mod http;
 mod load;
 mod node;
