@@ -1,15 +1,15 @@
 //! One timer for all machines of a node: sleeps until the earliest wake, and is told when an earlier one comes up.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use futures_util::future::{Either, select};
-use futures_util::task::AtomicWaker;
 use groupcache_core::{Instant, Wake};
 
 use crate::clock::Clock;
 use crate::rt::Runtime;
+use crate::sync::AtomicWaker;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Holds when the node's timer task goes off. Machines are mutated from any task; each one reports its wake here after its lock is released.
 #[derive(Debug)]

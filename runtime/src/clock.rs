@@ -4,13 +4,19 @@ use std::time::Duration;
 
 use groupcache_core::Instant;
 
+#[cfg(not(shuttle))]
+use std::time::Instant as Origin;
+
+#[cfg(shuttle)]
+use crate::models::time::VirtualOrigin as Origin;
+
 /// The node's origin of time. The core counts nanoseconds from here.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock(std::time::Instant);
+pub(crate) struct Clock(Origin);
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self(std::time::Instant::now())
+        Self(Origin::now())
     }
 
     pub(crate) fn now(self) -> Instant {

@@ -8,8 +8,7 @@ mod membership;
 
 use std::fmt;
 use std::num::NonZeroU16;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -26,6 +25,8 @@ use crate::clock::Clock;
 use crate::groups::{GroupEntry, Groups};
 use crate::peers::{Peer, Peers};
 use crate::rt::Runtime;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::transport::TransportConfig;
 
 use self::intents::Running;

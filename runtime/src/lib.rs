@@ -20,6 +20,8 @@ mod group;
 mod groups;
 pub mod guide;
 mod hyper_rt;
+#[cfg(shuttle)]
+mod models;
 mod peers;
 mod registry;
 mod report;
@@ -28,6 +30,7 @@ mod rt;
 mod secure;
 mod server;
 mod service;
+mod sync;
 #[cfg(test)]
 mod test_rt;
 #[cfg(feature = "tls")]

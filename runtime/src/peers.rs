@@ -1,13 +1,14 @@
 //! The peers of a node: one link and one connection each.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use futures_util::future::AbortHandle;
 use groupcache_core::{BatchId, DialId, Link, PeerId};
 
 use crate::engine::lock;
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{Mutex, RwLock};
 use crate::transport::PeerChannel;
 
 /// One peer.

@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use crate::report::{RingView, Stats};
 use crate::retriever::Retriever;
 use crate::rt::{Listener, Runtime};
 use crate::service::Service;
+use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::transport::{PeerServer, PeerService};
 
 /// A node of a fleet. Cheap to clone; all clones are the same node.
@@ -193,7 +193,9 @@ impl<R> Server<R> {
         rt.spawn(Box::pin(Arc::clone(&inner.engine).keep_time()));
         inner.state.store(Status::Running as u8, Ordering::Release);
         drop(life);
-        if !self.poll(inner.settings.join_timeout, || inner.engine.has_view()).await {
+        // A stop meanwhile has nothing to wait for any more.
+        let joined = || inner.engine.has_view() || inner.state() != Status::Running;
+        if !self.poll(inner.settings.join_timeout, joined).await {
             tracing::warn!("no view of the fleet yet: serving alone, and trying on");
         }
         Ok(())
@@ -298,10 +300,10 @@ impl<R> Server<R> {
         }
         config.validate()?;
         let engine = &self.inner.engine;
-        let entry = engine.groups.add(name, retriever).ok_or_else(|| GroupError::Exists(name.to_owned()))?;
-        for added in engine.each_shard(|shard| shard.add_group(entry.id, config.clone())) {
-            added?;
-        }
+        let install =
+            |id| engine.each_shard(|shard| shard.add_group(id, config.clone())).into_iter().collect();
+        let added = engine.groups.add(name, retriever, install).map_err(|error: ConfigError| error)?;
+        let entry = added.ok_or_else(|| GroupError::Exists(name.to_owned()))?;
         Ok(Group::new(Arc::clone(engine), entry))
     }
 
@@ -321,9 +323,9 @@ impl<R> Server<R> {
     /// Drops a group: its entries are dead at once, its loads in progress still serve who waits. Other groups go on. `false`: there is none.
     pub fn destroy_group(&self, name: &str) -> bool {
         let engine = &self.inner.engine;
-        let Some(entry) = engine.groups.remove(name) else { return false };
-        engine.each_shard(|shard| shard.remove_group(entry.id));
-        true
+        engine.groups.remove(name, |id| {
+            engine.each_shard(|shard| shard.remove_group(id));
+        })
     }
 
     /// Replaces the static list of peers; this node is added when it is missing. `false`: this node has a registry instead.

@@ -1,7 +1,6 @@
 //! What peers ask of this node, answered by the engine. A request that came from a peer is never forwarded again.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +8,7 @@ use groupcache_core::{Answer, Failure, FailureKind, Instant, Invalidation, Key, 
 
 use crate::engine::Engine;
 use crate::groups::GroupEntry;
+use crate::sync::atomic::Ordering;
 use crate::transport::{PeerService, Served};
 
 #[derive(Debug)]

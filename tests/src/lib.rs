@@ -8,12 +8,16 @@
 #![forbid(unsafe_code)]
 
 mod async_std_node;
+#[cfg(feature = "conformance")]
+pub mod chaos;
 pub mod cluster;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod etcd;
 mod fleet;
 pub mod fuzz;
+#[cfg(feature = "conformance")]
+pub mod grpc;
 pub mod http;
 mod load;
 mod node;

@@ -36,6 +36,10 @@ struct Args {
     #[arg(long, default_value = DEFAULT_ADDR, value_name = "HOST:PORT")]
     addr: String,
 
+    /// Where to listen for peers, where that is not --addr.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+
     /// All members of a fixed ring, the same list on every node. This node is added when it is missing.
     #[arg(long, value_delimiter = ',', value_name = "HOST:PORT,...", conflicts_with = "etcd")]
     peers: Vec<String>,
@@ -105,12 +109,15 @@ async fn run(args: &Args) -> Result<(), AnyError> {
 /// A server with its groups, not yet started.
 async fn build(args: &Args) -> Result<Server, AnyError> {
     let max_value = usize::try_from(args.max_value.as_u64())?;
-    let builder = Server::builder()
+    let mut builder = Server::builder()
         .addr(&args.addr)
         .placement(args.placement)
         .budget(args.budget.as_u64())
         .max_value(max_value)
         .load_timeout(args.load_timeout);
+    if let Some(listen) = &args.listen {
+        builder = builder.listen(listen);
+    }
     let server = discovery(builder, args).await?.build()?;
     for (name, source) in &args.groups {
         let origin = Origin { source: source.clone(), max_value };

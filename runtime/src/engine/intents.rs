@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable, Either, select};
@@ -15,6 +15,7 @@ use groupcache_proto::v1::FetchRequest;
 
 use super::{Engine, Fx, lock};
 use crate::peers::Peer;
+use crate::sync::Mutex;
 use crate::transport::{Closed, PeerChannel, PeerFault};
 
 /// Origin loads that run, to stop them when nobody waits any more.

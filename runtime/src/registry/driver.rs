@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use futures_channel::mpsc;
@@ -12,6 +12,7 @@ use groupcache_core::{Cause, OpId, RegistryIntent, RegistryOutcome, Revision, Wa
 
 use super::{KeepAlive, Registration, Registry, RegistryError};
 use crate::rt::Runtime;
+use crate::sync::Mutex;
 
 /// Who is told what became of the intents. Called from the driver's tasks, with no lock held.
 pub(crate) trait RegistryEvents: Send + Sync + 'static {

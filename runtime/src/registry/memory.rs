@@ -1,7 +1,7 @@
 //! A registry inside one process: for nodes that share it, and for tests.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -10,6 +10,7 @@ use groupcache_core::{Change, LeaseId, Revision, WatchEvent};
 
 use super::store::Store;
 use super::{Granted, KeepAlive, Listing, Registration, Registry, RegistryError};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Members of one process find each other here. Clones share their content.
 ///

@@ -1,7 +1,7 @@
 //! A list of members that somebody else keeps.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +10,7 @@ use groupcache_core::{Change, LeaseId, MemberRecord, Revision, WatchEvent};
 
 use super::store::Store;
 use super::{Granted, KeepAlive, Listing, Registration, Registry, RegistryError};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Longer than any process lives: nothing has to be kept alive here.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

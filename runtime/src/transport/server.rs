@@ -26,10 +26,10 @@ use super::deadline::within;
 use super::handler::{Handler, PeerService};
 use super::tasks::{Spawner, Tasks};
 use super::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW, TransportConfig};
-use groupcache_core::in_words;
 use crate::hyper_rt::HyperTimer;
 use crate::rt::{BoxFuture, Connection, Listener, Runtime};
 use crate::secure;
+use groupcache_core::in_words;
 
 /// How long accepting pauses after an error: with too many open files the next try fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

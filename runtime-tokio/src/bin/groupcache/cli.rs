@@ -104,6 +104,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value = "127.0.0.1:6324", value_name = "HOST:PORT", value_parser = host_port)]
     pub(crate) addr: String,
 
+    /// Where to listen for peers, where that is not --addr: 0.0.0.0:6324 in a container, or behind a proxy.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    pub(crate) listen: Option<String>,
+
     /// Where the HTTP side listens. It has no access control: keep it on loopback or a trusted network. Port 0 takes any free one.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", value_parser = host_port)]
     pub(crate) http: String,

@@ -20,11 +20,11 @@ use tower_service::Service;
 
 use super::endpoint::Endpoint;
 
-use groupcache_core::in_words;
 use crate::hyper_rt::{HyperExecutor, HyperTimer};
 use crate::registry::RegistryError;
 use crate::rt::{BoxFuture, Runtime};
 use crate::secure::{self, Security};
+use groupcache_core::in_words;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
