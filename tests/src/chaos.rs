@@ -1,7 +1,7 @@
 //! Real processes of both adapters, a real etcd, and faults at random, under load: what no model of this repository has in it.
 //!
 //! The checks believe nothing that a node says of itself. Values carry their key and version, so a wrong one shows wherever it comes from; a removal
-//! that was acknowledged by everybody sets a floor below which no later read may fall; the origin counts what it is asked; memory is what the
+//! that was acknowledged by everybody sets a floor below which no read may fall once hot copies of that time are gone; the origin counts what it is asked; memory is what the
 //! system says.
 
 mod faults;

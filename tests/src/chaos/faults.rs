@@ -121,7 +121,7 @@ impl Faults {
         let (over, active) =
             std::mem::take(&mut self.active).into_iter().partition(|fault| fault.ends <= now);
         self.active = active;
-        for fault in Vec::<Fault>::from(over) {
+        for fault in over {
             end(&fault, fleet);
         }
         if now < self.next || self.active.len() >= AT_ONCE {

@@ -14,6 +14,10 @@ use crate::{Behaviour, Origin};
 pub(super) const GROUP: &str = "web";
 /// What a node gives a load.
 pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a hot copy may live: the nodes' default.
+const HOT_TTL: Duration = Duration::from_secs(30);
+/// What a read may take beside.
+const GRACE: Duration = Duration::from_secs(2);
 /// How long the origin takes.
 const ORIGIN_TIME: Duration = Duration::from_millis(5);
 /// Between two reads of a client, and two removals: the machine must not be what is measured.
@@ -33,8 +37,8 @@ struct Key {
     name: String,
     /// The version at the origin.
     version: AtomicU32,
-    /// A removal of everything below this version was acknowledged by everybody.
-    floor: AtomicU32,
+    /// A removal of everything below this version was acknowledged by everybody, and when.
+    floor: Mutex<(u32, Instant)>,
     /// Removals of a key come one after the other.
     changing: Mutex<()>,
 }
@@ -46,7 +50,7 @@ impl World {
         let key = |number| Key {
             name: format!("key {number}"),
             version: AtomicU32::new(0),
-            floor: AtomicU32::new(0),
+            floor: Mutex::new((0, Instant::now())),
             changing: Mutex::new(()),
         };
         let keys: Vec<_> = (0..plan.keys).map(key).collect();
@@ -88,8 +92,10 @@ pub(super) struct Seen {
     pub(super) errors: Vec<String>,
     pub(super) hangs: Vec<String>,
     pub(super) wrong: Vec<String>,
-    /// Older than a removal that everybody had acknowledged before the read began.
+    /// Older than a removal that everybody had acknowledged longer ago than a hot copy may live.
     pub(super) stale: Vec<String>,
+    /// Older than a removal that everybody on the remover's ring had acknowledged, by less than that: at members that the remover did not know of.
+    pub(super) late: u64,
     /// Gets at nodes that were down, frozen or starting meanwhile, and went wrong.
     pub(super) excused: u64,
     pub(super) removals: u64,
@@ -172,7 +178,9 @@ impl Caller {
     fn read(&mut self, world: &World, seen: &Mutex<Seen>) {
         thread::sleep(READ_PAUSE);
         let key = self.draw(world);
-        let (floor, mark, started) = (key.floor.load(Ordering::SeqCst), self.health.mark(), Instant::now());
+        let (floor, mark, started) = (*lock(&key.floor), self.health.mark(), Instant::now());
+        let (floor, since) = floor;
+        let bounded = started.saturating_duration_since(since) > HOT_TTL + GRACE;
         let got = self.client.get(&key.name);
         let took = started.elapsed();
         let in_order = mark.is_some() && mark == self.health.mark();
@@ -180,6 +188,7 @@ impl Caller {
         seen.gets += 1;
         match got {
             Ok(found) => match version(&key.name, &found) {
+                Some(version) if version < floor && !bounded => seen.late += 1,
                 Some(version) if version < floor => {
                     let what = format!(
                         "{} at {}: version {version}, after a removal of all below {floor}",
@@ -211,7 +220,7 @@ impl Caller {
         key.version.store(next, Ordering::SeqCst);
         let Some(acknowledged) = self.client.remove(&key.name) else { return };
         if acknowledged {
-            key.floor.store(next, Ordering::SeqCst);
+            *lock(&key.floor) = (next, Instant::now());
         }
         let mut seen = lock(seen);
         seen.removals += 1;

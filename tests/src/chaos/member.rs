@@ -189,7 +189,7 @@ impl Fleet {
         let etcd = Etcd::start();
         let url = etcd.url();
         let at = url.trim_start_matches("http://");
-        let kind = |index: usize| if index % 2 == 0 { Kind::Tokio } else { Kind::AsyncStd };
+        let kind = |index: usize| if index.is_multiple_of(2) { Kind::Tokio } else { Kind::AsyncStd };
         let members = (0..plan.nodes).map(|index| Member::new(kind(index), plan, world, at)).collect();
         Self { etcd, members }
     }

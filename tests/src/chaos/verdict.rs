@@ -35,7 +35,10 @@ impl Verdict {
         let (loads, bound) = (world.loads() as u64, loads_bound(plan, world, &seen, faults));
         let mut verdict = Self { violations: Vec::new(), summary: String::new() };
         verdict.none_of("wrong values", &seen.wrong);
-        verdict.none_of("values older than an acknowledged removal", &seen.stale);
+        verdict.none_of(
+            "values older than a removal that was acknowledged longer ago than hot copies live",
+            &seen.stale,
+        );
         verdict.none_of("hangs", &seen.hangs);
         if seen.errors.len() as u64 * 1000 > seen.gets * ERRORS_PER_MILLE {
             verdict.none_of("errors of nodes that were in order", &seen.errors);
@@ -58,11 +61,12 @@ impl Verdict {
                 seen.gets, seen.slowest, seen.excused
             ),
             format!(
-                "{} errors of nodes in order, {} hangs, {} wrong, {} stale",
+                "{} errors of nodes in order, {} hangs, {} wrong, {} stale, {} late",
                 seen.errors.len(),
                 seen.hangs.len(),
                 seen.wrong.len(),
-                seen.stale.len()
+                seen.stale.len(),
+                seen.late
             ),
             format!("{} removals, {} acknowledged by everybody", seen.removals, seen.acknowledged),
             format!("{loads} origin loads of {} keys; accounted for: {bound}", world.keys()),
