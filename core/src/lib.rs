@@ -78,6 +78,7 @@ extern crate std;
 
 mod backoff;
 mod cache;
+mod canary;
 mod compose;
 mod config;
 mod effects;
@@ -100,6 +101,11 @@ pub use cache::ENTRY_OVERHEAD;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub use cache::replay as __bench;
+#[cfg(feature = "__canary")]
+#[doc(hidden)]
+pub mod __canary {
+    pub use crate::canary::{Canary, set};
+}
 pub use compose::{Machines, forget_here, pass_on, ring_of};
 pub use config::{Eviction, GroupConfig, LinkConfig, OnAbandoned, ShardConfig, part_of};
 pub use effects::{

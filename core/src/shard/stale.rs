@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::{Admitted, Answer, Group, Shard};
 use crate::cache::{Share, Stored};
+use crate::canary::{self, Canary};
 use crate::config::GroupConfig;
 use crate::effects::{Effects, Fetched, Level};
 use crate::error::{Failure, FailureKind};
@@ -60,6 +61,7 @@ impl<W> Shard<W> {
     ) -> Option<Fetched> {
         let group: &Group = self.groups.get(key.group().index() as usize).filter(|group| group.live)?;
         let (entry, grace) = (self.cache.peek(key)?, grace(&group.config));
+        let grace = if canary::is(Canary::StaleWithoutCeiling) { Duration::MAX } else { grace };
         let in_time = !grace.is_zero() && now < entry.expires.saturating_add(grace);
         match entry.stored {
             Stored::Value(value) if in_time && entry.epoch == group.epoch && entry.share == Share::Main => {
