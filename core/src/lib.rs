@@ -98,6 +98,9 @@ mod timers;
 mod value;
 
 pub use cache::ENTRY_OVERHEAD;
+#[cfg(feature = "__invariants")]
+#[doc(hidden)]
+pub use cache::probe as __cache;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub use cache::replay as __bench;

@@ -17,6 +17,8 @@ mod charge;
 mod check;
 mod list;
 mod policy;
+#[cfg(feature = "__invariants")]
+pub mod probe;
 #[cfg(feature = "__bench")]
 pub mod replay;
 mod sketch;
