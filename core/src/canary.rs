@@ -42,6 +42,8 @@ canaries! {
     EarlierAttemptFails,
     /// A request that came from a peer is forwarded to the owner.
     ForwardedTwice,
+    /// A peer's request for an expired value has it fetched from the owner.
+    StaleForwarded,
     /// Owners are taken from the first ring for ever.
     StaleRing,
     /// A flight's deadline is its first waiter's, however patient those are who join.

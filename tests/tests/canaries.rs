@@ -23,6 +23,7 @@ fn meant_for(canary: Canary) -> &'static str {
         | Canary::FlightGenerationIgnored
         | Canary::EarlierAttemptFails
         | Canary::ForwardedTwice
+        | Canary::StaleForwarded
         | Canary::StaleRing
         | Canary::DeadlineOfFirstWaiter
         | Canary::WaitersLostOnCancel

@@ -17,18 +17,23 @@ use crate::value::HashedKey;
 impl<W> Shard<W> {
     /// Answers with an expired value, and sees to it that the key is being loaded anew: without a waiter, until the load time-out.
     ///
+    /// By the route of the lookup: behind the answer, too, a peer's request is forwarded to nobody. Two nodes that take each other for the owner would
+    /// ask each other for ever, for nobody.
+    ///
     /// A load that cannot start now, since a limit is reached, starts with one of the next lookups; the value is given out all the same.
     pub(super) fn revalidate(
         &mut self,
         now: Instant,
         key: &HashedKey<'_>,
+        route: Route,
         out: &mut Effects<W>,
     ) -> Option<Fetched> {
         let fetched = self.expired(now, key, |config| config.stale_while_revalidate)?;
         self.counters.stale_hits.increment();
         let deadline = now.saturating_add(self.config.load_timeout);
-        if let Ok(Admitted::Start { group_epoch }) = self.admit(now, key, deadline, Route::Cluster) {
-            let flight = self.start(now, key, deadline, Route::Cluster, group_epoch);
+        let route = if canary::is(Canary::StaleForwarded) { Route::Cluster } else { route };
+        if let Ok(Admitted::Start { group_epoch }) = self.admit(now, key, deadline, route) {
+            let flight = self.start(now, key, deadline, route, group_epoch);
             self.ask(flight, out);
         }
         Some(fetched)

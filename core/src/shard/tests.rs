@@ -1,5 +1,6 @@
 //! The shard's promises, one test each.
 
+mod one_hop;
 mod random;
 
 use alloc::string::String;

@@ -1,5 +1,7 @@
 //! A link under any sequence of calls, against a model of what it was given and has sent.
 
+mod breaker;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, OnceLock};
@@ -12,8 +14,10 @@ use groupcache_core::{
     PeerId, Placement, Protocol, Ring, RingEpoch, Shard, ShardConfig, Value, Wake,
 };
 
+use self::breaker::Breaker;
+
 /// Each fetch that was taken is settled once, by its deadline, or cancelled; batches keep to their limits and windows; a refusal changes nothing;
-/// a wake is never for nothing; behind a close nothing is left.
+/// a wake is never for nothing; what has room is sent; the breaker opens and half-opens when it should; behind a close nothing is left.
 pub fn link(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     if let Ok(mut bench) = Bench::new(&mut bytes) {
@@ -34,6 +38,7 @@ struct Bench {
     open: BTreeMap<BatchId, Sent>,
     over: Vec<BatchId>,
     closed: bool,
+    breaker: Breaker,
 }
 
 /// A batch that was sent: its flights by index, `None` once settled.
@@ -59,7 +64,8 @@ impl Bench {
         let mut out = Effects::new();
         let link = Link::new(PEER, "peer:1".into(), config.clone(), bytes.arbitrary()?, now, &mut out);
         let (taken, open, over) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        let mut bench = Self { link, out, config, now, taken, open, over, closed: false };
+        let breaker = Breaker::new();
+        let mut bench = Self { link, out, config, now, taken, open, over, closed: false, breaker };
         bench.check();
         if bytes.ratio(3, 4)? {
             bench.link.handle_connected(now, Protocol::Batched, &mut bench.out);
@@ -257,6 +263,15 @@ impl Bench {
         assert!(unaccepted <= self.config.window.max(self.config.single_window).get() as usize);
         self.open.keys().for_each(|&id| assert!(self.link.wants(id)));
         self.over.iter().for_each(|&id| assert!(!self.link.wants(id)));
+        self.check_room(unaccepted);
+        self.breaker.watch(&self.link, &self.config, self.now);
+    }
+
+    /// Nothing waits in the queue of a peer that has room.
+    fn check_room(&self, unaccepted: usize) {
+        let window = self.config.window.min(self.config.single_window).get() as usize;
+        let is_full = unaccepted >= window || self.open.len() >= self.config.max_open_batches.get() as usize;
+        assert!(!self.link.is_connected() || self.queued() == 0 || is_full, "fetches wait for nothing");
     }
 
     fn close(&mut self) {
