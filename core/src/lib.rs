@@ -78,6 +78,7 @@ extern crate std;
 
 mod backoff;
 mod cache;
+mod canary;
 mod compose;
 mod config;
 mod effects;
@@ -97,9 +98,17 @@ mod timers;
 mod value;
 
 pub use cache::ENTRY_OVERHEAD;
+#[cfg(feature = "__invariants")]
+#[doc(hidden)]
+pub use cache::probe as __cache;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub use cache::replay as __bench;
+#[cfg(feature = "__canary")]
+#[doc(hidden)]
+pub mod __canary {
+    pub use crate::canary::{Canary, set};
+}
 pub use compose::{Machines, forget_here, pass_on, ring_of};
 pub use config::{Eviction, GroupConfig, LinkConfig, OnAbandoned, ShardConfig, part_of};
 pub use effects::{

@@ -12,6 +12,7 @@ use core::fmt;
 
 use self::batch::InFlight;
 use crate::backoff::Backoff;
+use crate::canary::{self, Canary};
 use crate::config::LinkConfig;
 use crate::effects::{Batch, Disposition, Effects, FetchItem, Intent, Outcome, Protocol, Settled};
 use crate::error::{Cause, Failure, FailureKind};
@@ -255,16 +256,23 @@ impl Link {
         out: &mut Effects<W>,
     ) -> Disposition {
         let now = self.clock.observe(now);
-        let Some(index) = self.in_flight.iter().position(|in_flight| in_flight.id == batch) else {
+        let is_it = |in_flight: &InFlight| in_flight.id == batch || canary::is(Canary::StaleBatchAccepted);
+        let Some(index) = self.in_flight.iter().position(is_it) else {
             return self.stale();
         };
-        self.in_flight[index].accepted = true;
+        self.in_flight[index].accepted = !canary::is(Canary::WindowNeverRefills);
         if self.is_here(&self.in_flight[index]) {
             self.note_success();
         }
         for (reply, outcome) in replies {
             match self.in_flight[index].settle(reply) {
-                Some(item) => out.settled.push(Settled::new(item.flight, item.attempt, outcome)),
+                Some(item) => {
+                    let settled = Settled::new(item.flight, item.attempt, outcome);
+                    if canary::is(Canary::SettledTwice) {
+                        out.settled.push(settled.clone());
+                    }
+                    out.settled.push(settled);
+                }
                 None => self.stats.stale += 1,
             }
         }
@@ -329,7 +337,12 @@ impl Link {
                     Arc::new(Failure::with_message(FailureKind::Deadline, "dialling the peer took too long"));
                 self.go_down(now, Some(&cause), out);
             }
-            State::Down { until } if until <= now && self.connection.is_some() => self.state = State::Probing,
+            State::Down { until } if until <= now && self.connection.is_some() => {
+                self.state = State::Probing;
+                if canary::is(Canary::BreakerNeverHalfOpens) {
+                    self.go_down(now, None, out);
+                }
+            }
             State::Down { until } if until <= now => {
                 let until = self.dial(now, out);
                 self.state = State::Redialling { until };
@@ -430,7 +443,7 @@ impl Link {
     fn note_failure<W>(&mut self, now: Instant, out: &mut Effects<W>) {
         self.stats.failed_batches += 1;
         self.failures_in_a_row += 1;
-        let is_probe = self.state == State::Probing;
+        let is_probe = self.state == State::Probing || canary::is(Canary::FailureThresholdIgnored);
         if is_probe || (self.is_connected() && self.failures_in_a_row >= self.config.failure_threshold.get())
         {
             let cause: Cause = Arc::new(LinkRefused::Down);

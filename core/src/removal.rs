@@ -5,6 +5,7 @@ mod tests;
 
 use alloc::vec::Vec;
 
+use crate::canary::{self, Canary};
 use crate::effects::{Call, Disposition, Effects, Intent, Invalidation, Removed};
 use crate::error::LoadError;
 use crate::id::{PeerId, RemovalId};
@@ -115,6 +116,7 @@ impl<W> Removals<W> {
         if free.is_none() && self.slots.len() >= self.max as usize {
             return Err(Refused { error: LoadError::RemovalsFull { max: self.max }, waiter });
         }
+        let owner = owner.filter(|_| !canary::is(Canary::OwnerNotFirst));
         members.retain(|&member| Some(member) != owner);
         let first = match &what {
             Invalidation::Key(_) => Vec::from_iter(owner),
@@ -160,7 +162,7 @@ impl<W> Removals<W> {
             return Disposition::Stale;
         };
         state.pending.swap_remove(position);
-        if !acknowledged {
+        if !acknowledged && !canary::is(Canary::RefusalTakenForConsent) {
             state.name(&[peer]);
         }
         if state.pending.is_empty() {
@@ -177,6 +179,9 @@ impl<W> Removals<W> {
                 self.slots[index].removal.as_mut().filter(|removal| removal.phase_end <= now)
             {
                 removal.give_up();
+                if canary::is(Canary::SilenceTakenForConsent) {
+                    removal.unacknowledged.clear();
+                }
                 self.end_phase(index, out);
             }
         }

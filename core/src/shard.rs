@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::cache::{Cache, CacheConfig, Share, Stored};
+use crate::canary::{self, Canary};
 use crate::config::{Eviction, GroupConfig, OnAbandoned, ShardConfig};
 use crate::effects::{Call, Completion, Effects, FetchItem, Fetched, Intent, Level};
 use crate::error::{ConfigError, Failure, FailureKind, LoadError};
@@ -265,7 +266,7 @@ impl<W> Shard<W> {
         if let Some(answer) = self.look_up(now, &key) {
             return Ok(Load::Ready { answer, waiter });
         }
-        if let Some(answer) = self.revalidate(now, &key, out) {
+        if let Some(answer) = self.revalidate(now, &key, route, out) {
             return Ok(Load::Ready { answer: Ok(answer), waiter });
         }
         match self.admit(now, &key, deadline, route) {
@@ -327,8 +328,8 @@ impl<W> Shard<W> {
     ) -> u32 {
         self.counters.misses.increment();
         let source = match route {
-            Route::LocalOnly => Source::Origin,
-            Route::Cluster => match self.ring.owner(key.as_bytes()) {
+            Route::LocalOnly if !canary::is(Canary::ForwardedTwice) => Source::Origin,
+            Route::LocalOnly | Route::Cluster => match self.ring.owner(key.as_bytes()) {
                 Some(owner) if owner.id() != self.me => Source::Peer(owner.id()),
                 Some(_) | None => Source::Origin,
             },
@@ -382,6 +383,7 @@ impl<W> Shard<W> {
         };
         self.counters.cancelled.increment();
         let abandoned = self.flights.get(flight).is_some_and(|flight| flight.waiters == 0);
+        let abandoned = abandoned || canary::is(Canary::WaitersLostOnCancel);
         if abandoned && self.config.on_abandoned == OnAbandoned::Abort {
             self.counters.abandoned.increment();
             self.abort(flight, out);
@@ -401,7 +403,8 @@ impl<W> Shard<W> {
 
     fn end(&mut self, slot: u32) -> Option<Source> {
         let flight = self.flights.end(slot)?;
-        if let Some(group) = self.groups.get_mut(flight.key.group().index() as usize) {
+        let group = self.groups.get_mut(flight.key.group().index() as usize);
+        if let Some(group) = group.filter(|_| !canary::is(Canary::LoadCountDrifts)) {
             group.loads = group.loads.saturating_sub(1);
         }
         Some(flight.source)
@@ -417,6 +420,9 @@ impl<W> Shard<W> {
         };
         for reach in [Reach::Local, Reach::Routed] {
             while let Some(flight) = self.flights.find(key, reach, epoch) {
+                if canary::is(Canary::JoinedBehindRemoval) {
+                    break;
+                }
                 self.flights.fence(flight);
             }
         }
@@ -445,6 +451,9 @@ impl<W> Shard<W> {
     /// Takes on a new ring. Entries stay where they are, and loads in progress go on as they began.
     pub fn handle_ring(&mut self, now: Instant, ring: Arc<Ring>) {
         self.observe(now);
+        if canary::is(Canary::StaleRing) {
+            return;
+        }
         self.ring = ring;
     }
 
@@ -464,6 +473,7 @@ impl<W> Shard<W> {
     /// When [`handle_timeout`](Self::handle_timeout) is wanted. O(1).
     pub fn next_wake(&self) -> Wake {
         match self.flights.earliest_deadline() {
+            Some(_) if canary::is(Canary::LostWakeup) => Wake::Idle,
             Some(at) if at <= self.clock.latest() => Wake::Now,
             Some(at) => Wake::At(at),
             None => Wake::Idle,

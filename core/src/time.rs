@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::canary::{self, Canary};
+
 /// A point in time: nanoseconds since an origin that the embedder chose.
 ///
 /// The core never asks what time it is. An adapter picks an origin once (`std::time::Instant::now()` at start-up), and passes
@@ -97,7 +99,7 @@ impl MonotonicClock {
 
     /// Takes the embedder's `now` and answers the instant to work with.
     pub(crate) fn observe(&mut self, now: Instant) -> Instant {
-        if now < self.latest {
+        if now < self.latest && !canary::is(Canary::RegressionBelieved) {
             self.regressions += 1;
         } else {
             self.latest = now;

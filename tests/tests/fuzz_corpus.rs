@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use groupcache_tests::fuzz::{BODIES, Body};
+use groupcache_tests::fuzz::{BODIES, Body, seeded};
 use groupcache_tests::repository;
 
 #[test]
@@ -28,7 +28,7 @@ fn bytes_from_a_seed_pass() {
     for Body { name, run, seeds } in BODIES {
         for seed in 1..=*seeds {
             eprintln!("{name}, seed {seed}"); // Shown when it panics.
-            run(&bytes(seed));
+            run(&seeded(seed));
         }
     }
 }
@@ -47,17 +47,4 @@ fn every_body_has_its_target_and_every_target_its_body() {
     for name in bodies {
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} has no [[bin]]");
     }
-}
-
-/// Up to 4 KiB; sparse ones too, since most decoders end early on noise.
-fn bytes(seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    let (length, sparse) = (next() % 4096, seed.is_multiple_of(3));
-    (0..length).map(|_| if sparse && next() % 4 != 0 { 0 } else { next().to_le_bytes()[5] }).collect()
 }

@@ -13,6 +13,7 @@ use super::arena::{Arena, NIL};
 use super::list::List;
 use super::policy::{Policy, Tuning};
 use super::sketch::Sketch;
+use crate::canary::{self, Canary};
 use crate::rng::SplitMix64;
 
 const WINDOW: u8 = 0;
@@ -157,7 +158,8 @@ impl Policy for B2 {
 
 impl B2 {
     fn set_limits(&mut self) {
-        self.capacity = self.budget.saturating_sub(self.table_bytes());
+        let budget = self.budget + u64::from(canary::is(Canary::BudgetOffByOne));
+        self.capacity = budget.saturating_sub(self.table_bytes());
         self.window_cap = part(self.capacity, self.tuning.window_permille.min(1000));
         self.protected_cap = part(self.capacity - self.window_cap, PROTECTED_PART);
     }
@@ -213,7 +215,10 @@ impl B2 {
         loop {
             let victim =
                 self.probation.tail_but(arena, skip).or_else(|| self.protected.tail_but(arena, skip))?;
-            if arena.slot(victim).hits() == 0 || arena.item(victim).is_none_or(dead) {
+            if arena.slot(victim).hits() == 0
+                || canary::is(Canary::HitsForgotten)
+                || arena.item(victim).is_none_or(dead)
+            {
                 return Some(victim);
             }
             self.fold(arena, victim);

@@ -17,6 +17,8 @@ mod charge;
 mod check;
 mod list;
 mod policy;
+#[cfg(feature = "__invariants")]
+pub mod probe;
 #[cfg(feature = "__bench")]
 pub mod replay;
 mod sketch;
@@ -37,6 +39,7 @@ use self::list::List;
 use self::policy::Policy;
 #[cfg(test)]
 pub(crate) use self::policy::Tuning;
+use crate::canary::{self, Canary};
 use crate::error::ConfigError;
 use crate::id::GroupId;
 use crate::rng::SplitMix64;
@@ -227,7 +230,9 @@ impl Cache {
     ///
     /// An expired entry, or one of another epoch, is not found, and its counter is left alone; [`peek`](Cache::peek) shows it. O(1).
     pub(crate) fn get(&self, key: &HashedKey<'_>, now: Instant, epoch: u32) -> Option<Entry<'_>> {
-        let entry = self.peek(key).filter(|entry| entry.expires > now && entry.epoch == epoch)?;
+        let entry = self.peek(key).filter(|entry| {
+            (entry.expires > now || canary::is(Canary::ExpiryIgnored)) && entry.epoch == epoch
+        })?;
         let counted = entry.touch();
         if let Some(adaptive) = self.adaptive.as_ref().filter(|_| counted && entry.share == Share::Main) {
             adaptive.note_hit(key.hash(), entry.charge());
@@ -364,11 +369,9 @@ impl Cache {
 
     fn find(&self, key: &HashedKey<'_>) -> Option<u32> {
         let same = |&id: &u32| {
+            let is_it = |item: &Item| item.group == key.group() && *item.key == *key.as_bytes();
             self.arena.slot(id).hash == key.hash()
-                && self
-                    .arena
-                    .item(id)
-                    .is_some_and(|item| item.group == key.group() && *item.key == *key.as_bytes())
+                && (self.arena.item(id).is_some_and(is_it) || canary::is(Canary::CollisionIgnored))
         };
         self.index.find(key.hash(), same).copied()
     }
@@ -426,6 +429,9 @@ impl Cache {
                 _ => &mut self.counters.reclaimed,
             };
             *counter += 1;
+            if canary::is(Canary::EvictionLosesEntry) {
+                continue;
+            }
             self.free(id, evicted);
         }
         inserted
@@ -475,6 +481,7 @@ fn expected_entries(budget: u64, expected_entry: u32) -> u32 {
 /// Passes a value on to where it is freed; here, where there is no memory for that.
 fn release(stored: Stored, evicted: &mut Vec<Value>) {
     match stored {
+        Stored::Value(_) if canary::is(Canary::EvictedValueLost) => {}
         Stored::Value(value) if evicted.try_reserve(1).is_ok() => evicted.push(value),
         Stored::Value(_) | Stored::NotFound => {}
     }

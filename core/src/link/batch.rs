@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::{Batch, BatchId, Cause, DialId, Effects, Failure, FailureKind, FetchItem, FlightId, Instant};
 use super::{Intent, Link, LinkRefused, Outcome, Protocol, Settled, State};
+use crate::canary::{self, Canary};
 
 /// A batch that was sent and has something open.
 #[derive(Debug)]
@@ -69,7 +70,9 @@ impl InFlight {
                 None => {}
             }
         }
-        self.earliest = earliest;
+        if !canary::is(Canary::BusyWake) {
+            self.earliest = earliest;
+        }
     }
 }
 
@@ -212,7 +215,7 @@ impl Link {
 
     /// Settles what has run out of time before it could be sent: its flight can still ask elsewhere. O(queued) when something has.
     fn expire_queue<W>(&mut self, now: Instant, out: &mut Effects<W>) {
-        if self.queue_until > now {
+        if self.queue_until > now || canary::is(Canary::QueuedDeadlineIgnored) {
             return;
         }
         self.queue_until = Instant::MAX;

@@ -6,6 +6,7 @@ use super::config::MembershipConfig;
 use super::record::RegistryOutcome;
 use super::turn::{Call, Turn};
 use crate::backoff::Backoff;
+use crate::canary::{self, Canary};
 use crate::effects::{Disposition, RegistryIntent};
 use crate::id::{LeaseId, OpId};
 use crate::rng::SplitMix64;
@@ -129,6 +130,9 @@ impl Lease {
         if let Phase::Held { .. } = self.phase {
             turn.stats.leases_lost += 1;
             self.phase = Phase::Waiting(turn.now.saturating_add(self.backoff.fail()));
+            if canary::is(Canary::LeaseNotRegranted) {
+                self.phase = Phase::Off;
+            }
         }
     }
 
@@ -200,7 +204,8 @@ impl Lease {
     fn hold(&mut self, call: Call, lease: LeaseId, ttl: Duration, turn: &mut Turn<'_>) {
         self.outlive(call, ttl);
         turn.stats.registrations += 1;
-        let ends = call.sent.saturating_add(ttl);
+        let from = if canary::is(Canary::LeaseCountedFromAnswer) { turn.now } else { call.sent };
+        let ends = from.saturating_add(ttl);
         let since = OpId::new(*turn.next_op);
         if ends <= turn.now {
             return self.fail_register(turn);
@@ -270,6 +275,7 @@ impl Lease {
     /// The registration that was under way when we left is answered: where it succeeded, its record goes too.
     fn handle_late(&mut self, outcome: &RegistryOutcome, turn: &mut Turn<'_>) -> Disposition {
         match outcome {
+            RegistryOutcome::Registered { .. } if canary::is(Canary::LateRegistrationKept) => {}
             RegistryOutcome::Registered { lease, .. } => self.deregister(Some(*lease), turn),
             RegistryOutcome::Failed(_) => {
                 turn.stats.failures += 1;

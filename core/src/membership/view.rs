@@ -10,6 +10,7 @@ use super::mirror::Mirror;
 use super::record::{Change, MemberRecord};
 use super::turn::{Call, Turn};
 use crate::backoff::Backoff;
+use crate::canary::{self, Canary};
 use crate::effects::RegistryIntent;
 use crate::id::{OpId, Revision};
 use crate::rng::SplitMix64;
@@ -278,7 +279,8 @@ impl View {
     }
 
     fn open_watch(&mut self, turn: &mut Turn<'_>) {
-        let after = self.mirror.seen();
+        let skipped = i64::from(canary::is(Canary::WatchOneLate));
+        let after = Revision::new(self.mirror.seen().get() + skipped);
         let op = turn.ask(|op| RegistryIntent::Watch { op, after });
         turn.stats.watches += 1;
         self.watch = Watch::Open { op, since: turn.now };
@@ -323,7 +325,7 @@ impl View {
             self.had_several_at = Some(turn.now);
         }
         let orderly = listed.is_none() && self.is_orderly_departure(&candidate, turn.now);
-        if !first && !orderly && self.loses_all(&candidate) {
+        if !first && !orderly && self.loses_all(&candidate) && !canary::is(Canary::EmptyViewBelieved) {
             let since = *self.suspect_since.get_or_insert_with(|| {
                 turn.stats.views_withheld += 1;
                 turn.now

@@ -5,6 +5,8 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::canary::{self, Canary};
+
 /// The size of the hash space.
 const SPACE: u64 = 1 << 32;
 
@@ -30,6 +32,9 @@ impl Points {
     /// so no member is ever missing from the successors. O(p log p) for p points.
     pub(super) fn new(mut points: Vec<(u32, u16)>, members: usize) -> Self {
         points.sort_unstable_by_key(|&(hash, member)| (hash, core::cmp::Reverse(member)));
+        if canary::is(Canary::PointTieTurned) {
+            points.sort_unstable();
+        }
         Self {
             hashes: points.iter().map(|&(hash, _)| hash).collect(),
             owners: points.iter().map(|&(_, member)| member).collect(),

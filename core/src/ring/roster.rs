@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::member::Member;
 use super::placement::Placement;
+use crate::canary::{self, Canary};
 use crate::error::RingError;
 use crate::id::PeerId;
 
@@ -22,7 +23,7 @@ impl Roster {
     /// Checks the members, and sorts them by name where the scheme does not care for their order. O(n log n).
     pub(super) fn new(placement: Placement, mut members: Vec<Member>) -> Result<Self, RingError> {
         check_each(placement, &members)?;
-        if !placement.depends_on_order() {
+        if !placement.depends_on_order() && !canary::is(Canary::RingByListOrder) {
             members.sort_unstable_by(|a, b| a.name().cmp(b.name()));
         }
         let by_name = sorted_by(&members, |a, b| a.name().cmp(b.name()));

@@ -12,6 +12,7 @@ use core::ops::Range;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::member::Member;
+use crate::canary::{self, Canary};
 
 /// 2^16 slots: `slots/1`.
 pub(super) const BITS: u32 = 16;
@@ -280,7 +281,7 @@ impl Change {
                 *survivor = fresh.start..fresh.end.min(fresh.start + old.weight() as usize);
                 fresh.start = survivor.end;
             }
-            if !fresh.is_empty() {
+            if !fresh.is_empty() && !canary::is(Canary::JoinForgotten) {
                 added.push(fresh);
             }
         }

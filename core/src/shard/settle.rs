@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::{Answer, Shard};
 use crate::cache::{Inserted, NewEntry, Share, Stored};
+use crate::canary::{self, Canary};
 use crate::effects::{Disposition, Effects, Fetched, Level, Outcome};
 use crate::error::{Cause, Failure, FailureKind};
 use crate::flight::{Reach, Source};
@@ -54,10 +55,16 @@ impl<W> Shard<W> {
         let is_current = self.flights.get(slot).is_some_and(|flight| flight.attempt == attempt);
         let answer = match outcome {
             Outcome::Value { value, ttl } => {
-                let at_first_hand = level == Level::Origin || self.is_owners_word(slot, attempt, is_current);
+                let at_first_hand = level == Level::Origin
+                    || self.is_owners_word(slot, attempt, is_current)
+                    || canary::is(Canary::SuccessorsWordKept);
                 self.take_value(now, slot, (level, at_first_hand), value, ttl, out)
             }
-            Outcome::Failed(_) | Outcome::Unreachable(_) if !is_current => return self.stale(),
+            Outcome::Failed(_) | Outcome::Unreachable(_)
+                if !is_current && !canary::is(Canary::EarlierAttemptFails) =>
+            {
+                return self.stale();
+            }
             Outcome::Failed(failure) => {
                 if self.asks_for_more_time(slot, &failure) {
                     self.redirect(slot, None, out);
@@ -140,7 +147,8 @@ impl<W> Shard<W> {
     ) {
         let Some(flight) = self.flights.get(slot) else { return };
         let (key, epoch) = (flight.key.clone(), self.epoch_of(&flight.key));
-        if flight.fenced || flight.group_epoch != epoch {
+        let fenced = flight.fenced && !canary::is(Canary::UnfencedRemoval);
+        if fenced || flight.group_epoch != epoch {
             self.counters.fenced_dropped.increment();
             return;
         }
@@ -171,9 +179,11 @@ impl<W> Shard<W> {
     ) -> (Share, Instant) {
         let until = |ttl: Option<Duration>| ttl.map_or(Instant::MAX, |ttl| now.saturating_add(ttl));
         let hot_ttl = self.config.hot_ttl;
+        let ttl = ttl.filter(|_| !canary::is(Canary::TtlIgnored));
         let as_hot_copy =
             |ttl: Option<Duration>| (Share::Hot, until(Some(ttl.map_or(hot_ttl, |ttl| ttl.min(hot_ttl)))));
         if level == Level::Peer {
+            let ttl = ttl.filter(|_| !canary::is(Canary::HotCopyOutlivesOwner));
             return as_hot_copy(ttl);
         }
         let config = self.groups.get(key.group().index() as usize).map(|group| &group.config);
@@ -215,7 +225,9 @@ impl<W> Shard<W> {
         let config = self.groups.get(flight.key.group().index() as usize).map(|group| &group.config);
         let ttl = config.map_or(Duration::ZERO, |config| config.negative_ttl);
         if !ttl.is_zero() && self.owns(&flight.key) {
-            self.keep(now, slot, (Share::Negative, now.saturating_add(ttl)), Stored::NotFound, out);
+            let share = if canary::is(Canary::NegativeInMainShare) { Share::Main } else { Share::Negative };
+            let ttl = if canary::is(Canary::NegativeTtlIgnored) { Duration::MAX } else { ttl };
+            self.keep(now, slot, (share, now.saturating_add(ttl)), Stored::NotFound, out);
         }
     }
 

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::{Admitted, Answer, Group, Shard};
 use crate::cache::{Share, Stored};
+use crate::canary::{self, Canary};
 use crate::config::GroupConfig;
 use crate::effects::{Effects, Fetched, Level};
 use crate::error::{Failure, FailureKind};
@@ -16,18 +17,23 @@ use crate::value::HashedKey;
 impl<W> Shard<W> {
     /// Answers with an expired value, and sees to it that the key is being loaded anew: without a waiter, until the load time-out.
     ///
+    /// By the route of the lookup: behind the answer, too, a peer's request is forwarded to nobody. Two nodes that take each other for the owner would
+    /// ask each other for ever, for nobody.
+    ///
     /// A load that cannot start now, since a limit is reached, starts with one of the next lookups; the value is given out all the same.
     pub(super) fn revalidate(
         &mut self,
         now: Instant,
         key: &HashedKey<'_>,
+        route: Route,
         out: &mut Effects<W>,
     ) -> Option<Fetched> {
         let fetched = self.expired(now, key, |config| config.stale_while_revalidate)?;
         self.counters.stale_hits.increment();
         let deadline = now.saturating_add(self.config.load_timeout);
-        if let Ok(Admitted::Start { group_epoch }) = self.admit(now, key, deadline, Route::Cluster) {
-            let flight = self.start(now, key, deadline, Route::Cluster, group_epoch);
+        let route = if canary::is(Canary::StaleForwarded) { Route::Cluster } else { route };
+        if let Ok(Admitted::Start { group_epoch }) = self.admit(now, key, deadline, route) {
+            let flight = self.start(now, key, deadline, route, group_epoch);
             self.ask(flight, out);
         }
         Some(fetched)
@@ -60,6 +66,7 @@ impl<W> Shard<W> {
     ) -> Option<Fetched> {
         let group: &Group = self.groups.get(key.group().index() as usize).filter(|group| group.live)?;
         let (entry, grace) = (self.cache.peek(key)?, grace(&group.config));
+        let grace = if canary::is(Canary::StaleWithoutCeiling) { Duration::MAX } else { grace };
         let in_time = !grace.is_zero() && now < entry.expires.saturating_add(grace);
         match entry.stored {
             Stored::Value(value) if in_time && entry.epoch == group.epoch && entry.share == Share::Main => {

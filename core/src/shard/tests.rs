@@ -2,6 +2,7 @@
 
 mod expiry;
 mod limits;
+mod one_hop;
 mod peers;
 mod random;
 mod removal;

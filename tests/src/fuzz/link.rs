@@ -1,5 +1,7 @@
 //! A link under any sequence of calls, against a model of what it was given and has sent.
 
+mod breaker;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, OnceLock};
@@ -12,9 +14,12 @@ use groupcache_core::{
     Member, Outcome, PeerId, Placement, Protocol, Ring, RingEpoch, Shard, ShardConfig, Value, Wake,
 };
 
+use self::breaker::Breaker;
+
 /// Each fetch that was taken is settled once, by its deadline, or cancelled; batches keep to their limits and windows; a refusal changes nothing;
-/// a wake is never for nothing; behind a close nothing is left. A peer that leaves in order, by the ring or by its connection, keeps its promises: what is
-/// in flight is not settled by that, nor by anything that becomes of another connection; and the link closes as soon as nothing is in flight.
+/// a wake is never for nothing; what has room is sent; the breaker opens and half-opens when it should; behind a close nothing is left. A peer that
+/// leaves in order, by the ring or by its connection, keeps its promises: what is in flight is not settled by that, nor by anything that becomes of
+/// another connection; and the link closes as soon as nothing is in flight.
 pub fn link(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     if let Ok(mut bench) = Bench::new(&mut bytes) {
@@ -42,6 +47,7 @@ struct Bench {
     left: bool,
     closed: bool,
     generation: u32,
+    breaker: Breaker,
 }
 
 /// A batch that was sent: its flights by index, `None` once settled.
@@ -81,6 +87,7 @@ impl Bench {
             left: false,
             closed: false,
             generation: 0,
+            breaker: Breaker::new(),
         };
         bench.check();
         if bytes.ratio(3, 4)? {
@@ -94,7 +101,7 @@ impl Bench {
         self.generation += 1;
         let (peer, config) = ((PEER, self.generation), self.config.clone());
         self.link = Link::new(peer, "peer:1".into(), config, bytes.arbitrary()?, self.now, &mut self.out);
-        (self.left, self.closed) = (false, false);
+        (self.left, self.closed, self.breaker) = (false, false, Breaker::new());
         self.check();
         Ok(())
     }
@@ -381,6 +388,15 @@ impl Bench {
         assert!(unaccepted <= self.config.window.max(self.config.single_window).get() as usize);
         self.open.keys().for_each(|&id| assert!(self.link.wants(id)));
         self.over.iter().for_each(|&id| assert!(!self.link.wants(id)));
+        self.check_room(unaccepted);
+        self.breaker.watch(&self.link, &self.config, self.now);
+    }
+
+    /// Nothing waits in the queue of a peer that has room.
+    fn check_room(&self, unaccepted: usize) {
+        let window = self.config.window.min(self.config.single_window).get() as usize;
+        let is_full = unaccepted >= window || self.open.len() >= self.config.max_open_batches.get() as usize;
+        assert!(!self.link.is_connected() || self.queued() == 0 || is_full, "fetches wait for nothing");
     }
 
     fn close(&mut self) {

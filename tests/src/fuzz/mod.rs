@@ -4,7 +4,10 @@
 
 mod authority;
 mod link;
+mod membership;
 mod node;
+mod policy;
+mod removal;
 mod ring;
 mod shard;
 mod time;
@@ -12,7 +15,10 @@ mod wire;
 
 pub use authority::authority;
 pub use link::link;
+pub use membership::membership;
 pub use node::node;
+pub use policy::policy;
+pub use removal::removal;
 pub use ring::ring;
 pub use shard::{run_shard, shard};
 pub use time::time;
@@ -33,9 +39,26 @@ pub struct Body {
 pub const BODIES: &[Body] = &[
     Body { name: "authority", run: authority, seeds: 3000 },
     Body { name: "link", run: link, seeds: 300 },
+    Body { name: "membership", run: membership, seeds: 300 },
     Body { name: "node", run: node, seeds: 60 },
+    Body { name: "policy", run: policy, seeds: 60 },
+    Body { name: "removal", run: removal, seeds: 300 },
     Body { name: "ring", run: ring, seeds: 8 },
     Body { name: "shard", run: shard, seeds: 300 },
     Body { name: "time", run: time, seeds: 300 },
     Body { name: "wire", run: wire, seeds: 1500 },
 ];
+
+/// An input from a seed: up to 4 KiB; sparse ones too, since most decoders end early on noise.
+#[must_use]
+pub fn seeded(seed: u64) -> Vec<u8> {
+    let mut state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let (length, sparse) = (next() % 4096, seed.is_multiple_of(3));
+    (0..length).map(|_| if sparse && next() % 4 != 0 { 0 } else { next().to_le_bytes()[5] }).collect()
+}

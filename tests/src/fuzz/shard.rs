@@ -1,5 +1,6 @@
 //! A shard under any sequence of calls, against a model of its loads and waiters.
 
+mod foreign;
 mod model;
 mod turns;
 
@@ -9,9 +10,9 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use groupcache_core::{
-    Answer, Attempt, Disposition, Effects, Eviction, Failure, FailureKind, FlightId, GroupId, HashedKey,
-    Instant, Load, LoadError, LoadRequest, Member, OnAbandoned, Outcome, PeerId, Placement, Refused, Ring,
-    RingEpoch, Route, Shard, ShardConfig, Value,
+    Answer, Attempt, Disposition, Effects, Eviction, Failure, FailureKind, Fetched, FlightId, GroupId,
+    HashedKey, Instant, Load, LoadError, LoadRequest, Member, OnAbandoned, Outcome, PeerId, Placement,
+    Refused, Ring, RingEpoch, Route, Shard, ShardConfig, Value,
 };
 
 use self::model::{Flight, KeyId, Model, began, value_of};
@@ -150,12 +151,15 @@ impl Bench {
             _ => self.now.saturating_add(Duration::from_millis(bytes.int_in_range(1..=40_000)?)),
         };
         let waiter = self.step as u32;
-        let (now, before) = (self.now, self.shard.usage());
+        // The shard has seen the present already: an earlier time is clamped to it.
+        self.shard.handle_ring(self.now, ring(self.rings));
+        let now = self.now.saturating_sub(Duration::from_secs(u64::from(bytes.ratio(1, 8)?)));
+        let before = self.shard.usage();
         let request = LoadRequest::new(hashed(&key, self.hash_mask), waiter, deadline).route(route);
         match self.shard.load(now, request, &mut self.out) {
             Ok(Load::Ready { answer, waiter: back }) => {
                 assert_eq!(back, waiter);
-                self.check_found(&key, &answer);
+                self.check_ready(&key, route, &answer);
             }
             Err(Refused { error, waiter: back, .. }) => {
                 assert_eq!((back, self.shard.usage()), (waiter, before));
@@ -214,21 +218,48 @@ impl Bench {
         assert!(holds, "refused with {error:?}");
     }
 
+    /// What a load came to at once: what is there, or what has expired not long ago, and then its load is in progress where limits let it.
+    fn check_ready(&mut self, key: &KeyId, route: Route, answer: &Answer) {
+        let Some(stale) = answer.as_ref().ok().filter(|fetched| fetched.expires <= self.now) else {
+            return self.check_found(key, answer);
+        };
+        self.check_kept(key, stale);
+        let grace = self.model.groups[key.0 as usize].config.stale_while_revalidate;
+        assert!(self.now < stale.expires.saturating_add(grace), "a value that is too old");
+        if !self.out.is_empty() {
+            assert_eq!(self.model.joinable(key, route == Route::LocalOnly), None, "two loads of a key");
+            self.began(key, route, Instant::MAX);
+        }
+    }
+
     fn check_found(&self, key: &KeyId, found: &Answer) {
         match found {
             Ok(fetched) => {
-                let began = began(key, &fetched.value);
-                assert!(began > self.model.floor(key), "a value of before it was forgotten");
+                self.check_kept(key, fetched);
                 assert!(fetched.expires > self.now, "a value that has expired");
             }
-            Err(failure) => assert_eq!(failure.kind, FailureKind::NotFound),
+            Err(failure) => {
+                assert_eq!(failure.kind, FailureKind::NotFound);
+                assert!(self.model.is_missing(key, self.now), "a key that exists, for all that is known");
+                assert!(self.config.negative_per_mille > 0, "a place that there is not");
+            }
         }
+    }
+
+    /// A value comes from a load behind which nothing was forgotten, from who has the last word on it, and is kept no longer than it may be.
+    pub(super) fn check_kept(&self, key: &KeyId, fetched: &Fetched) {
+        let until = self.model.kept_until(key, began(key, &fetched.value));
+        let until = until.expect("a value of before it was forgotten, or one that must not be kept");
+        assert!(fetched.expires <= until, "{:?} is kept until {:?}", until, fetched.expires);
     }
 
     /// Hands in a result: of a load in progress or of one that is over, of its attempt or of an earlier one, from where it was asked or not.
     fn answer(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         if self.model.flights.is_empty() {
             return Ok(());
+        }
+        if bytes.ratio(1, 16)? {
+            self.answer_foreign(bytes)?;
         }
         let (id, flight) = if bytes.ratio(1, 6)? && !self.model.over.is_empty() {
             bytes.choose(&self.model.over)?.clone()
@@ -241,6 +272,7 @@ impl Bench {
         let outcome = self.outcome(bytes, &flight)?;
         let from_peer = flight.peer.is_some() != bytes.ratio(1, 16)?;
         let (now, given) = (self.now, outcome.clone());
+        self.note_answer(&flight, attempt, from_peer, &outcome);
         let disposition = if from_peer {
             self.shard.handle_fetched(now, id, attempt, outcome, &mut self.out)
         } else {
@@ -257,7 +289,7 @@ impl Bench {
                 let asked = self.asked();
                 let aborts: &[Ask] = if is_current { &[] } else { &[Ask::Abort(id, flight.peer)] };
                 assert_eq!(asked, aborts);
-                self.check_served(id, &given);
+                self.check_served(id, &flight, &given);
             }
         }
         Ok(())

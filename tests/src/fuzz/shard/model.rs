@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use groupcache_core::{Attempt, FlightId, Instant, PeerId, Ticket};
+use groupcache_core::{Attempt, FlightId, GroupConfig, Instant, PeerId, Ticket};
 
 /// A key: its group's number and its bytes.
 pub(super) type KeyId = (u32, Vec<u8>);
@@ -34,9 +34,10 @@ impl Flight {
 }
 
 /// A group: dead groups keep their epoch.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Group {
     pub(super) live: bool,
+    pub(super) config: GroupConfig,
     pub(super) epoch: u32,
     flushed: u64,
 }
@@ -52,6 +53,10 @@ pub(super) struct Model {
     /// Tickets that were served or given back, to cancel again.
     pub(super) used: Vec<Ticket>,
     forgotten: HashMap<KeyId, u64>,
+    /// Values that may be kept, by key and by when their load began: until when, at the latest.
+    may_keep: HashMap<(KeyId, u64), Instant>,
+    /// Keys that may be known not to exist: until when, and when the load that found out began.
+    may_miss: HashMap<KeyId, (Instant, u64)>,
 }
 
 impl Model {
@@ -142,6 +147,27 @@ impl Model {
     pub(super) fn floor(&self, key: &KeyId) -> u64 {
         let flushed = self.groups.get(key.0 as usize).map_or(0, |group| group.flushed);
         flushed.max(self.forgotten.get(key).copied().unwrap_or(0))
+    }
+
+    /// A value of `flight` was answered at first hand: it may be found until `expires`.
+    pub(super) fn keep(&mut self, flight: &Flight, expires: Instant) {
+        self.may_keep.insert((flight.key.clone(), flight.began), expires);
+    }
+
+    /// Until when a value of a load that began then may be found, where it may be found at all.
+    pub(super) fn kept_until(&self, key: &KeyId, began: u64) -> Option<Instant> {
+        let until = self.may_keep.get(&(key.clone(), began)).copied();
+        until.filter(|_| began > self.floor(key))
+    }
+
+    /// The key of `flight` was answered not to exist.
+    pub(super) fn miss(&mut self, flight: &Flight, until: Instant) {
+        self.may_miss.insert(flight.key.clone(), (until, flight.began));
+    }
+
+    /// Whether the key may be known not to exist.
+    pub(super) fn is_missing(&self, key: &KeyId, now: Instant) -> bool {
+        self.may_miss.get(key).is_some_and(|&(until, began)| until > now && began > self.floor(key))
     }
 
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {

@@ -1,15 +1,17 @@
 //! The rest of the shard's operations: time, groups, tickets, and what a turn must have emitted.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use groupcache_core::{
-    Call, FailureKind, FlightId, GroupConfig, GroupId, Instant, Intent, OnAbandoned, Outcome, Wake,
+    Attempt, Call, FailureKind, Fetched, FlightId, GroupConfig, GroupId, Instant, Intent, Member,
+    OnAbandoned, Outcome, Wake,
 };
 
 use super::model::Flight;
-use super::{Ask, Bench};
+use super::{Ask, Bench, ME, foreign, ring};
 
 impl Bench {
     /// Takes out everything that was asked for.
@@ -47,11 +49,59 @@ impl Bench {
         flight.peer = peer;
     }
 
+    /// Notes what an answer lets the shard keep: a value from the origin, or from the owner, for as long as that one says; and, from this node's origin,
+    /// that a key of its own does not exist.
+    pub(super) fn note_answer(
+        &mut self,
+        flight: &Flight,
+        attempt: Attempt,
+        from_peer: bool,
+        outcome: &Outcome,
+    ) {
+        if self.model.flights.values().all(|live| live.began != flight.began) {
+            return; // Of a load that is over.
+        }
+        let owner = ring(self.rings).owner(&flight.key.1).map(Member::id);
+        let group = &self.model.groups[flight.key.0 as usize];
+        let is_mine = owner.is_none_or(|owner| owner == ME);
+        let until = |ttl: Option<Duration>| ttl.map_or(Instant::MAX, |ttl| self.now.saturating_add(ttl));
+        match outcome {
+            Outcome::Value { ttl, .. } => {
+                let of_owner = match flight.peer {
+                    Some(peer) if attempt == flight.attempt() => owner == Some(peer),
+                    Some(_) | None => attempt == flight.attempts[0],
+                };
+                let ttl = if from_peer { *ttl } else { ttl.or(group.config.ttl) };
+                let is_copy = from_peer || !is_mine;
+                let most = self.config.hot_ttl;
+                let expires = until(if is_copy { Some(ttl.map_or(most, |ttl| ttl.min(most))) } else { ttl });
+                if !from_peer || of_owner {
+                    self.model.keep(flight, expires);
+                }
+            }
+            Outcome::Failed(failure) if failure.kind == FailureKind::NotFound && !from_peer && is_mine => {
+                let expires = until(Some(group.config.negative_ttl));
+                self.model.miss(flight, expires);
+            }
+            Outcome::Failed(_) | Outcome::Unreachable(_) => {}
+        }
+    }
+
+    /// A failed load has given out what had expired: is it right to?
+    fn check_rescue(&self, flight: &Flight, stale: &Fetched, kind: FailureKind) {
+        let of_use =
+            matches!(kind, FailureKind::OriginFailed | FailureKind::Deadline | FailureKind::Overloaded);
+        assert!(of_use && !flight.fenced, "{stale:?} in place of {kind:?}");
+        self.check_kept(&flight.key, stale);
+        let grace = self.model.groups[flight.key.0 as usize].config.stale_if_error;
+        assert!(self.now < stale.expires.saturating_add(grace), "a value that is too old");
+    }
+
     /// Everybody who waited for this load got what it came to.
-    pub(super) fn check_served(&mut self, id: FlightId, outcome: &Outcome) {
+    pub(super) fn check_served(&mut self, id: FlightId, flight: &Flight, outcome: &Outcome) {
         let max = self.config.max_value_len.get();
         let (mut expected, mut served) = (self.model.serve(id), Vec::new());
-        for completion in self.out.drain_completions() {
+        for completion in self.out.drain_completions().collect::<Vec<_>>() {
             served.push(completion.waiter);
             match (&completion.result, outcome) {
                 (Ok(fetched), Outcome::Value { value, .. }) => {
@@ -64,7 +114,10 @@ impl Bench {
                 (Err(failure), Outcome::Unreachable(_)) => {
                     assert_eq!(failure.kind, FailureKind::OriginFailed);
                 }
-                (Ok(fetched), other) => panic!("{fetched:?} out of {other:?}"),
+                (Ok(fetched), Outcome::Failed(given)) => self.check_rescue(flight, fetched, given.kind),
+                (Ok(fetched), Outcome::Unreachable(_)) => {
+                    self.check_rescue(flight, fetched, FailureKind::OriginFailed);
+                }
             }
         }
         expected.sort_unstable();
@@ -73,6 +126,15 @@ impl Bench {
     }
 
     pub(super) fn cancel(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+        if bytes.ratio(1, 16)? {
+            let foreign = *bytes.choose(&foreign::supply().tickets)?;
+            assert_eq!(
+                self.shard.cancel(self.now, foreign, &mut self.out),
+                None,
+                "a ticket of another shard"
+            );
+            return Ok(());
+        }
         if bytes.ratio(1, 4)? && !self.model.used.is_empty() {
             let used = *bytes.choose(&self.model.used)?;
             assert_eq!(self.shard.cancel(self.now, used, &mut self.out), None, "a ticket counts once");
@@ -100,9 +162,12 @@ impl Bench {
         config.ttl = *bytes.choose(&[None, Some(Duration::from_secs(2))])?;
         config.ttl_jitter_per_mille = *bytes.choose(&[0, 500])?;
         config.negative_ttl = Duration::from_secs(bytes.int_in_range(0..=2)?);
+        config.stale_while_revalidate = Duration::from_secs(*bytes.choose(&[0, 0, 1])?);
+        config.stale_if_error = Duration::from_secs(*bytes.choose(&[0, 0, 3])?);
         config.max_loads = NonZeroU32::new(*bytes.choose(&[1, 3, 99])?).expect("above zero");
-        self.shard.add_group(GroupId::new(group), config).expect("in range");
+        self.shard.add_group(GroupId::new(group), config.clone()).expect("in range");
         self.model.groups[group as usize].live = true;
+        self.model.groups[group as usize].config = config;
         Ok(())
     }
 
@@ -133,10 +198,10 @@ impl Bench {
         let millis = Duration::from_millis(*bytes.choose(&[0, 1, 1, 1, 19, 21, 100, 999, 1_001, 31_000])?);
         if bytes.ratio(1, 4)? {
             let earlier = self.now.saturating_sub(millis);
-            self.shard.handle_ring(earlier, super::ring(self.rings));
+            self.shard.handle_ring(earlier, ring(self.rings));
         } else {
             self.now = self.now.saturating_add(millis);
-            self.shard.handle_ring(self.now, super::ring(self.rings));
+            self.shard.handle_ring(self.now, ring(self.rings));
         }
         Ok(())
     }
@@ -148,10 +213,11 @@ impl Bench {
         let asked = self.asked();
         for ask in &asked {
             let Ask::Abort(id, peer) = *ask else { panic!("{ask:?} by a time-out") };
-            let flight = &self.model.flights[&id];
+            let flight = self.model.flights[&id].clone();
             assert!(flight.deadline <= self.now, "a load ended before its deadline");
             assert_eq!(flight.peer, peer);
-            expected.extend(self.model.serve(id));
+            let waiters = self.model.serve(id);
+            expected.extend(waiters.into_iter().map(|waiter| (waiter, flight.clone())));
         }
         assert!(asked.len() <= self.config.work_per_call.get() as usize);
         self.check_failed(expected, FailureKind::Deadline);
@@ -165,15 +231,16 @@ impl Bench {
         wake == Wake::Now
     }
 
-    fn check_failed(&mut self, mut expected: Vec<u32>, kind: FailureKind) {
-        let mut failed: Vec<u32> = Vec::new();
-        for completion in self.out.drain_completions() {
-            assert_eq!(completion.result.map_err(|failure| failure.kind), Err(kind));
-            failed.push(completion.waiter);
+    fn check_failed(&mut self, expected: Vec<(u32, Flight)>, kind: FailureKind) {
+        let mut expected = BTreeMap::from_iter(expected);
+        for completion in self.out.drain_completions().collect::<Vec<_>>() {
+            let flight = expected.remove(&completion.waiter).expect("a waiter of a load that has ended");
+            match completion.result {
+                Ok(stale) => self.check_rescue(&flight, &stale, kind),
+                Err(failure) => assert_eq!(failure.kind, kind),
+            }
         }
-        expected.sort_unstable();
-        failed.sort_unstable();
-        assert_eq!(failed, expected);
+        assert!(expected.is_empty(), "nobody serves {expected:?}");
     }
 
     /// Ends everything: at the end of time, or by a shutdown.
@@ -195,8 +262,10 @@ impl Bench {
         let mut expected = Vec::new();
         for ask in self.asked() {
             let Ask::Abort(id, peer) = ask else { panic!("{ask:?} by a shutdown") };
-            assert_eq!(self.model.flights[&id].peer, peer);
-            expected.extend(self.model.serve(id));
+            let flight = self.model.flights[&id].clone();
+            assert_eq!(flight.peer, peer);
+            let waiters = self.model.serve(id);
+            expected.extend(waiters.into_iter().map(|waiter| (waiter, flight.clone())));
         }
         self.check_failed(expected, FailureKind::Stopping);
         wake == Wake::Now

@@ -1,0 +1,43 @@
+//! What a link's breaker may do, told by the link's own counters from one call to the next.
+
+use groupcache_core::{Instant, Link, LinkConfig, LinkStats, Wake};
+
+/// The link as it was after the call before.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    was_connected: bool,
+    stats: LinkStats,
+    /// Batches that had failed when the breaker closed last.
+    failed: u64,
+    /// When the link wants a call, and how many such times have passed since it last took fetches, or dialled.
+    wake: Wake,
+    patience: u32,
+}
+
+impl Breaker {
+    pub(super) fn new() -> Self {
+        let stats = LinkStats::default();
+        Self { was_connected: false, stats, failed: 0, wake: Wake::Idle, patience: 0 }
+    }
+
+    /// Failed batches open a breaker once there are enough of them, not before. An open one is tried again, by a probe or a dial: the first time that the
+    /// link wakes, or the second, where the first ends a dial. Called after each call.
+    pub(super) fn watch(&mut self, link: &Link, config: &LinkConfig, now: Instant) {
+        let stats = link.stats();
+        let opened = stats.opened > self.stats.opened && stats.failed_batches > self.stats.failed_batches;
+        if opened && self.was_connected {
+            let failed = stats.failed_batches - self.failed;
+            let threshold = config.failure_threshold.get();
+            assert!(failed >= threshold.into(), "{failed} failed batches of {threshold} open the breaker");
+        }
+        if link.is_connected() && !self.was_connected {
+            self.failed = stats.failed_batches;
+        }
+        self.patience += u32::from(self.wake.is_due(now));
+        if link.is_up() || link.next_wake() == Wake::Idle || stats.dials > self.stats.dials {
+            self.patience = 0;
+        }
+        assert!(self.patience < 2, "a breaker stays open");
+        (self.was_connected, self.stats, self.wake) = (link.is_connected(), stats, link.next_wake());
+    }
+}
