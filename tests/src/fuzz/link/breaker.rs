@@ -6,9 +6,11 @@ use groupcache_core::{Instant, Link, LinkConfig, LinkStats, Wake};
 #[derive(Debug)]
 pub(super) struct Breaker {
     was_connected: bool,
+    had_connection: bool,
     stats: LinkStats,
-    /// Batches that had failed when the breaker closed last.
+    /// Batches that had failed, and how often the breaker had opened, when it closed last.
     failed: u64,
+    opened: u64,
     /// When the link wants a call, and how many such times have passed since it last took fetches, or dialled.
     wake: Wake,
     patience: u32,
@@ -17,22 +19,34 @@ pub(super) struct Breaker {
 impl Breaker {
     pub(super) fn new() -> Self {
         let stats = LinkStats::default();
-        Self { was_connected: false, stats, failed: 0, wake: Wake::Idle, patience: 0 }
+        Self {
+            was_connected: false,
+            had_connection: false,
+            stats,
+            failed: 0,
+            opened: 0,
+            wake: Wake::Idle,
+            patience: 0,
+        }
     }
 
     /// Failed batches open a breaker once there are enough of them, not before. An open one is tried again, by a probe or a dial: the first time that the
-    /// link wakes, or the second, where the first ends a dial. Called after each call.
-    pub(super) fn watch(&mut self, link: &Link, config: &LinkConfig, now: Instant) {
+    /// link wakes, or the second, where the first ends a dial. Called after each call; `has_connection` tells whether it is a connection that the breaker
+    /// opens behind: one that breaks, or takes no more calls, opens it as well.
+    pub(super) fn watch(&mut self, link: &Link, config: &LinkConfig, now: Instant, has_connection: bool) {
         let stats = link.stats();
         let opened = stats.opened > self.stats.opened && stats.failed_batches > self.stats.failed_batches;
-        if opened && self.was_connected {
+        if opened && self.was_connected && has_connection {
             let failed = stats.failed_batches - self.failed;
             let threshold = config.failure_threshold.get();
             assert!(failed >= threshold.into(), "{failed} failed batches of {threshold} open the breaker");
         }
-        if link.is_connected() && !self.was_connected {
-            self.failed = stats.failed_batches;
+        // A peer that left the ring and is back before its connection ended is as trusted as it was.
+        let closed = !self.had_connection || stats.opened > self.opened;
+        if link.is_connected() && !self.was_connected && closed {
+            (self.failed, self.opened) = (stats.failed_batches, stats.opened);
         }
+        self.had_connection = has_connection;
         self.patience += u32::from(self.wake.is_due(now));
         if link.is_up() || link.next_wake() == Wake::Idle || stats.dials > self.stats.dials {
             self.patience = 0;

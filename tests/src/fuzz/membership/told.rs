@@ -21,6 +21,8 @@ pub(super) struct Told {
     /// When the membership last believed in more than one other.
     several_until: Option<Instant>,
     has_list: bool,
+    /// When the registry was found to have lost its data, while somebody may still be about to register again.
+    lost_at: Option<Instant>,
 }
 
 impl Told {
@@ -35,12 +37,14 @@ impl Told {
             missing_since: None,
             several_until: None,
             has_list: false,
+            lost_at: None,
         }
     }
 
     /// A list was taken. One that is older than what was known when it was asked for is of a registry that has lost its data: its revisions start over.
-    pub(super) fn list(&mut self, floor: i64, revision: i64, records: Vec<MemberRecord>) {
+    pub(super) fn list(&mut self, floor: i64, revision: i64, records: Vec<MemberRecord>, now: Instant) {
         if revision < floor {
+            self.lost_at = Some(now);
             let records = self.records().into_values().collect();
             (self.list, self.revision) = ((0, records), 0);
             self.changes.clear();
@@ -79,7 +83,7 @@ impl Told {
 
     /// The membership believes in `members` behind a fact, a list that was asked for at `listed`, or a change: is it right to?
     pub(super) fn check(&mut self, members: &[MemberRecord], listed: Option<Instant>, now: Instant) {
-        let view = self.view();
+        let view = self.with_who_may_return(self.view(), now);
         if !self.has_list {
             assert!(members.is_empty(), "nothing was listed");
             return;
@@ -106,6 +110,22 @@ impl Told {
             self.several_until = Some(now);
         }
         self.believed = members.to_vec();
+    }
+
+    /// A registry that has lost its data is given time to hear of its members again: who is believed in is missed only when that has passed.
+    fn with_who_may_return(&mut self, mut view: Vec<MemberRecord>, now: Instant) -> Vec<MemberRecord> {
+        let Some(lost_at) = self.lost_at else { return view };
+        let is_away = |member: &&MemberRecord| {
+            &*member.addr != self.me && view.iter().all(|listed| listed.addr != member.addr)
+        };
+        let away: Vec<_> = self.believed.iter().filter(is_away).cloned().collect();
+        if away.is_empty() || now.saturating_since(lost_at) >= self.guard {
+            self.lost_at = None;
+            return view;
+        }
+        view.extend(away);
+        view.sort_by(|a, b| a.addr.cmp(&b.addr));
+        view
     }
 
     /// The membership has stopped: doubts are over.
