@@ -20,6 +20,7 @@ mod origin;
 mod ports;
 mod process;
 mod program;
+pub mod sim;
 mod wait;
 
 pub use etcd::{Etcd, PREFIX, record};
