@@ -35,7 +35,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use groupcache_core::{Effects, Intent, PeerId, Wake};
+use groupcache_core::{DialId, Effects, Intent, PeerId, Wake};
 
 use common::commands::{Caller, Command, obey};
 use common::demonstration::{self, Running};
@@ -166,7 +166,7 @@ impl Host {
                 let message = self.exchange.invalidate(&mut self.core, (removal, peer), &what, deadline);
                 self.send(message);
             }
-            Intent::Connect { peer, name } => self.dial(peer, name),
+            Intent::Connect { peer, dial, name } => self.dial(peer, dial, name),
             Intent::Forget { peer } => {
                 if let Some(conn) = self.exchange.forget(peer) {
                     self.close(conn, io::ErrorKind::NotConnected.into());
@@ -203,8 +203,8 @@ impl Host {
         }
     }
 
-    fn dial(&mut self, peer: PeerId, name: Arc<str>) {
-        let (conn, replaced) = self.exchange.dialling(&self.core, peer);
+    fn dial(&mut self, peer: PeerId, id: DialId, name: Arc<str>) {
+        let (conn, replaced) = self.exchange.dialling(&self.core, peer, id);
         if let Some(replaced) = replaced {
             self.close(replaced, io::ErrorKind::TimedOut.into());
         }

@@ -31,7 +31,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use groupcache_core::{Effects, Instant, Intent, PeerId, Wake};
+use groupcache_core::{DialId, Effects, Instant, Intent, PeerId, Wake};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -203,7 +203,7 @@ impl Host {
                 let message = self.exchange.invalidate(&mut self.core, (removal, peer), &what, deadline);
                 self.send(message);
             }
-            Intent::Connect { peer, name } => self.dial(peer, &name),
+            Intent::Connect { peer, dial, name } => self.dial(peer, dial, &name),
             Intent::Forget { peer } => {
                 if let Some(conn) = self.exchange.forget(peer) {
                     self.close(conn, io::ErrorKind::NotConnected.into());
@@ -234,8 +234,8 @@ impl Host {
     }
 
     /// Begins to dial: the connection is there when its socket can be written. What is queued until then waits.
-    fn dial(&mut self, peer: PeerId, name: &str) {
-        let (conn, replaced) = self.exchange.dialling(&self.core, peer);
+    fn dial(&mut self, peer: PeerId, dial: DialId, name: &str) {
+        let (conn, replaced) = self.exchange.dialling(&self.core, peer, dial);
         if let Some(replaced) = replaced {
             self.close(replaced, io::ErrorKind::TimedOut.into());
         }

@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::error::{Cause, Failure};
-use crate::id::{Attempt, BatchId, FlightId, GroupId, LeaseId, OpId, PeerId, RemovalId, RequestId, Revision};
+use crate::id::{
+    Attempt, BatchId, DialId, FlightId, GroupId, LeaseId, OpId, PeerId, RemovalId, RequestId, Revision,
+};
 use crate::time::Instant;
 use crate::value::{Key, Value};
 
@@ -61,14 +63,17 @@ pub enum Intent {
         /// After this the peer counts as not reached.
         deadline: Instant,
     },
-    /// Dial a peer. Answer with `handle_connected` or `handle_disconnected`.
+    /// Dial a peer. Answer with `handle_connected` or `handle_disconnected`; after the former, `handle_disconnected` says that the connection is
+    /// gone, and `handle_draining` or `handle_lost` before that, where the loop can tell, that it takes no more calls. Connections that were made before stay open while something is in flight on them.
     Connect {
         /// The peer.
         peer: PeerId,
+        /// Hand this back with whatever becomes of the dial, and of the connection that it makes.
+        dial: DialId,
         /// Its address.
         name: Arc<str>,
     },
-    /// The peer left the ring: close its connection.
+    /// The peer has left the ring, and nothing is in flight any more: close its connections, and drop its link.
     Forget {
         /// The peer.
         peer: PeerId,
@@ -124,6 +129,8 @@ pub struct Batch {
     pub peer: PeerId,
     /// The batch's id, for the answers.
     pub batch: BatchId,
+    /// The connection to send it by. Where that is gone already, the batch has failed.
+    pub dial: DialId,
     /// How to speak to the peer.
     pub protocol: Protocol,
     /// What to ask for; replies name indexes into this. One item for [`Protocol::Single`].

@@ -313,6 +313,30 @@ impl Error for Failure {
     }
 }
 
+/// An error and all its causes as one sentence: `the origin failed: cannot read: Input/output error`. A cause that the words before it end with is not
+/// said again.
+#[must_use]
+pub fn in_words(error: &dyn Error) -> String {
+    let mut sentence = String::new();
+    say(&mut sentence, error);
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let mut words = String::new();
+        say(&mut words, cause);
+        if !sentence.ends_with(&words) {
+            sentence.push_str(": ");
+            sentence.push_str(&words);
+        }
+        next = cause.source();
+    }
+    sentence
+}
+
+/// Writing to a `String` fails only where a `Display` does: what it wrote before is kept.
+fn say(text: &mut String, error: &dyn Error) {
+    let _ = fmt::Write::write_fmt(text, format_args!("{error}"));
+}
+
 /// A cause that is known in words only.
 #[derive(Debug)]
 struct Message(Box<str>);
@@ -324,3 +348,54 @@ impl fmt::Display for Message {
 }
 
 impl Error for Message {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    #[derive(Debug)]
+    struct Layer(&'static str, Option<Box<dyn Error>>);
+
+    impl fmt::Display for Layer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Layer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref()
+        }
+    }
+
+    /// Says something, and then that it cannot.
+    #[derive(Debug)]
+    struct Mute;
+
+    impl fmt::Display for Mute {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("half a")?;
+            Err(fmt::Error)
+        }
+    }
+
+    impl Error for Mute {}
+
+    #[test]
+    fn an_error_and_its_causes_become_one_sentence_that_says_nothing_twice() {
+        assert_eq!(
+            in_words(&Failure::with_message(FailureKind::OriginFailed, "disk on fire")),
+            "the origin failed: disk on fire"
+        );
+        let twice =
+            |outer| Layer(outer, Some(Box::new(Layer("disk on fire", Some(Box::new(Layer("smoke", None)))))));
+        assert_eq!(in_words(&twice("cannot read: disk on fire")), "cannot read: disk on fire: smoke");
+        assert_eq!(in_words(&twice("cannot read")), "cannot read: disk on fire: smoke");
+        assert_eq!(in_words(&Layer("cannot say", Some(Box::new(Mute)))), "cannot say: half a");
+        assert_eq!(
+            format!("{}", Failure::new(FailureKind::NotFound)),
+            in_words(&Failure::new(FailureKind::NotFound))
+        );
+    }
+}

@@ -111,19 +111,42 @@ impl Ticket {
     }
 }
 
-/// Names one batch of fetches that a [`Link`](crate::Link) sent. Unique per link.
+/// Names one dial of a [`Link`](crate::Link), and the connection that it makes. Never given twice for a peer, also when its link is made anew: what is heard of an earlier dial or
+/// connection is not taken for news of a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BatchId(u64);
+pub struct DialId {
+    generation: u32,
+    sequence: u64,
+}
 
-impl BatchId {
-    pub(crate) const fn new(sequence: u64) -> Self {
-        Self(sequence)
+impl DialId {
+    pub(crate) const fn new(generation: u32, sequence: u64) -> Self {
+        Self { generation, sequence }
     }
 
     /// The link's own sequence number, for logs.
     #[must_use]
     pub const fn sequence(self) -> u64 {
-        self.0
+        self.sequence
+    }
+}
+
+/// Names one batch of fetches that a [`Link`](crate::Link) sent. Never given twice for a peer, also when its link is made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId {
+    generation: u32,
+    sequence: u64,
+}
+
+impl BatchId {
+    pub(crate) const fn new(generation: u32, sequence: u64) -> Self {
+        Self { generation, sequence }
+    }
+
+    /// The link's own sequence number, for logs.
+    #[must_use]
+    pub const fn sequence(self) -> u64 {
+        self.sequence
     }
 }
 

@@ -106,9 +106,10 @@ pub use effects::{
     Batch, Call, Completion, Disposition, Effects, FetchItem, Fetched, Intent, Invalidation, Level, Outcome,
     Protocol, RegistryIntent, Removed, Settled,
 };
-pub use error::{Cause, ConfigError, Failure, FailureKind, LoadError, RingError};
+pub use error::{Cause, ConfigError, Failure, FailureKind, LoadError, RingError, in_words};
 pub use id::{
-    Attempt, BatchId, FlightId, GroupId, LeaseId, OpId, PeerId, RemovalId, RequestId, Revision, Ticket,
+    Attempt, BatchId, DialId, FlightId, GroupId, LeaseId, OpId, PeerId, RemovalId, RequestId, Revision,
+    Ticket,
 };
 pub use link::{BatchEnd, Link, LinkRefused, LinkStats};
 pub use membership::{

@@ -1,6 +1,7 @@
 //! One peer: what is asked of it, in batches, and whether it is worth asking.
 
 mod batch;
+mod connection;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::config::LinkConfig;
 use crate::effects::{Batch, Disposition, Effects, FetchItem, Intent, Outcome, Protocol, Settled};
 use crate::error::{Cause, Failure, FailureKind};
-use crate::id::{BatchId, FlightId, PeerId};
+use crate::id::{BatchId, DialId, FlightId, PeerId};
 use crate::time::{Instant, MonotonicClock, Wake};
 
 /// The outbound side of one peer.
@@ -27,12 +28,22 @@ use crate::time::{Instant, MonotonicClock, Wake};
 /// fetches for that long; when that fails it refuses them ([`LinkRefused::Down`], so flights go on to a successor) and redials by itself with
 /// jittered backoff, or as soon as the peer shows itself ([`handle_seen`](Self::handle_seen)). A peer that stays connected and fails batch after
 /// batch opens the breaker too; behind that the first batch is a probe, and others are refused until the peer has accepted it.
+///
+/// **Leaving in order.** A peer that leaves the ring ([`handle_left`](Self::handle_left)), or whose connection takes no more calls
+/// ([`handle_draining`](Self::handle_draining)), still keeps its promises: no fetch goes there any more and what is queued goes on to a successor, but
+/// batches in flight live on until they are answered, until their deadlines, or until the connection they were sent by is gone
+/// ([`handle_disconnected`](Self::handle_disconnected)).
 #[derive(Debug)]
 pub struct Link {
     peer: PeerId,
     name: Arc<str>,
+    generation: u32,
     config: LinkConfig,
     state: State,
+    /// The connection that takes calls.
+    connection: Option<DialId>,
+    /// The latest dial, until its result is known.
+    dialled: Option<DialId>,
     protocol: Protocol,
     queue: VecDeque<FetchItem>,
     /// No deadline in the queue lies before this.
@@ -55,11 +66,13 @@ enum State {
     Up { since: Instant },
     /// Connected, after batches failed in a row: one goes out as a probe.
     Probing,
-    /// The breaker is open.
-    Down { until: Instant, connected: bool },
+    /// The breaker is open, with or without a connection.
+    Down { until: Instant },
     /// The breaker is open, and a redial is under way.
     Redialling { until: Instant },
-    /// The peer left the ring.
+    /// The peer left the ring. What is in flight is waited for.
+    Leaving,
+    /// The peer left the ring, and nothing is in flight.
     Closed,
 }
 
@@ -143,8 +156,11 @@ pub enum BatchEnd {
 
 impl Link {
     /// A link to `peer`, known by the address `name`. Dials at once: nothing is dialled on behalf of a request.
+    ///
+    /// A peer may leave and come back, and have a new link then: `generation` is another for each link to a peer, so that what is heard late of an
+    /// earlier one is stale.
     pub fn new<W>(
-        peer: PeerId,
+        (peer, generation): (PeerId, u32),
         name: Arc<str>,
         config: LinkConfig,
         seed: u64,
@@ -154,8 +170,11 @@ impl Link {
         let mut link = Self {
             backoff: Backoff::new(config.backoff_base, config.backoff_max, seed),
             state: State::Closed,
+            connection: None,
+            dialled: None,
             peer,
             name,
+            generation,
             config,
             protocol: Protocol::Batched,
             queue: VecDeque::new(),
@@ -184,9 +203,9 @@ impl Link {
     ) -> Result<(), LinkRefused> {
         let now = self.clock.observe(now);
         match self.state {
-            State::Closed => return Err(LinkRefused::Closed),
+            State::Leaving | State::Closed => return Err(LinkRefused::Closed),
             State::Down { .. } | State::Redialling { .. } => return self.refuse_down(),
-            State::Probing if !self.in_flight.is_empty() || !self.queue.is_empty() => {
+            State::Probing if self.in_flight_here().next().is_some() || !self.queue.is_empty() => {
                 return self.refuse_down();
             }
             State::Dialling { .. } | State::Up { .. } | State::Probing => {}
@@ -221,6 +240,7 @@ impl Link {
             self.abort_batch(index, out);
             self.send_ready(now, out);
         }
+        self.close_if_done(out);
         Disposition::Applied
     }
 
@@ -239,7 +259,9 @@ impl Link {
             return self.stale();
         };
         self.in_flight[index].accepted = true;
-        self.note_success();
+        if self.is_here(&self.in_flight[index]) {
+            self.note_success();
+        }
         for (reply, outcome) in replies {
             match self.in_flight[index].settle(reply) {
                 Some(item) => out.settled.push(Settled::new(item.flight, item.attempt, outcome)),
@@ -250,6 +272,7 @@ impl Link {
             self.in_flight.swap_remove(index);
         }
         self.send_ready(now, out);
+        self.close_if_done(out);
         Disposition::Applied
     }
 
@@ -266,98 +289,34 @@ impl Link {
             return self.stale();
         };
         let over = self.in_flight.swap_remove(index);
+        let (is_here, is_late) = (self.is_here(&over), over.is_late(now));
+        let mut has_failed = true;
         match end {
             BatchEnd::Unimplemented if over.protocol == Protocol::Batched => {
-                self.protocol = Protocol::Single;
-                self.note_success();
-                for item in over.into_unsettled().rev() {
-                    self.queue_until = self.queue_until.min(item.deadline);
-                    self.queue.push_front(item);
+                has_failed = false;
+                if is_here {
+                    self.protocol = Protocol::Single;
+                    self.note_success();
                 }
+                self.ask_again(over, out);
             }
             BatchEnd::Complete => {
                 let cause =
                     Failure::with_message(FailureKind::OriginFailed, "the peer left the key unanswered");
                 self.fail_items(over, Some(Arc::new(cause)), out);
-                self.note_failure(now, out);
             }
-            BatchEnd::Unimplemented => {
-                self.fail_items(over, None, out);
-                self.note_failure(now, out);
-            }
+            BatchEnd::Unimplemented => self.fail_items(over, None, out),
             BatchEnd::Failed(cause) => {
-                let is_late = over.is_late(now);
+                has_failed = !is_late;
                 self.fail_items(over, cause, out);
-                if !is_late {
-                    self.note_failure(now, out);
-                }
             }
+        }
+        // How a connection ends that takes no more calls says nothing of the next.
+        if has_failed && is_here {
+            self.note_failure(now, out);
         }
         self.send_ready(now, out);
-        Disposition::Applied
-    }
-
-    /// The dial succeeded: the peer has answered something, which a process that is stopped or wedged does not, however well it accepts
-    /// connections; and it has shown how it is to be spoken to. Who cannot tell says [`Protocol::Batched`]: the link finds out.
-    pub fn handle_connected<W>(
-        &mut self,
-        now: Instant,
-        protocol: Protocol,
-        out: &mut Effects<W>,
-    ) -> Disposition {
-        let now = self.clock.observe(now);
-        match self.state {
-            State::Dialling { .. } | State::Redialling { .. } | State::Down { connected: false, .. } => {}
-            State::Up { .. } | State::Probing | State::Down { connected: true, .. } | State::Closed => {
-                return self.stale();
-            }
-        }
-        self.state = State::Up { since: now };
-        self.protocol = protocol;
-        self.failures_in_a_row = 0;
-        self.send_ready(now, out);
-        Disposition::Applied
-    }
-
-    /// The dial failed, or the connection is gone. What was in flight is unreachable.
-    pub fn handle_disconnected<W>(
-        &mut self,
-        now: Instant,
-        cause: Option<Cause>,
-        out: &mut Effects<W>,
-    ) -> Disposition {
-        let now = self.clock.observe(now);
-        match self.state {
-            State::Closed | State::Down { connected: false, .. } => return self.stale(),
-            State::Up { since } if now.saturating_since(since) >= self.config.connect_timeout => {
-                self.fail_in_flight(cause.as_ref(), out);
-                let until = self.dial(now, out);
-                self.state = State::Dialling { until };
-            }
-            // A connection that breaks as soon as it is made is no better than none.
-            State::Up { .. }
-            | State::Probing
-            | State::Dialling { .. }
-            | State::Redialling { .. }
-            | State::Down { connected: true, .. } => {
-                self.go_down(now, false, cause.as_ref(), out);
-            }
-        }
-        Disposition::Applied
-    }
-
-    /// The peer has shown itself: it dialled this node, say. A link that waits to redial does so now, or as soon as `backoff_base` has passed since
-    /// its last dial.
-    pub fn handle_seen<W>(&mut self, now: Instant, out: &mut Effects<W>) -> Disposition {
-        let now = self.clock.observe(now);
-        let State::Down { until, connected: false } = self.state else { return Disposition::Stale };
-        let rested = self.dialled_at.saturating_add(self.config.backoff_base);
-        // Kept in mind when it is too early: who starts shows itself once, and the next redial may be far off.
-        self.state = if now < rested {
-            State::Down { until: until.min(rested), connected: false }
-        } else {
-            State::Redialling { until: self.dial(now, out) }
-        };
+        self.close_if_done(out);
         Disposition::Applied
     }
 
@@ -368,10 +327,10 @@ impl Link {
             State::Dialling { until } | State::Redialling { until } if until <= now => {
                 let cause: Cause =
                     Arc::new(Failure::with_message(FailureKind::Deadline, "dialling the peer took too long"));
-                self.go_down(now, false, Some(&cause), out);
+                self.go_down(now, Some(&cause), out);
             }
-            State::Down { until, connected: true } if until <= now => self.state = State::Probing,
-            State::Down { until, connected: false } if until <= now => {
+            State::Down { until } if until <= now && self.connection.is_some() => self.state = State::Probing,
+            State::Down { until } if until <= now => {
                 let until = self.dial(now, out);
                 self.state = State::Redialling { until };
             }
@@ -380,19 +339,21 @@ impl Link {
             | State::Down { .. }
             | State::Up { .. }
             | State::Probing
+            | State::Leaving
             | State::Closed => {}
         }
         self.expire(now, out);
+        self.close_if_done(out);
         self.next_wake()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is wanted. O(batches in flight).
     pub fn next_wake(&self) -> Wake {
         let state = match self.state {
-            State::Dialling { until } | State::Redialling { until } | State::Down { until, .. } => {
+            State::Dialling { until } | State::Redialling { until } | State::Down { until } => {
                 Wake::At(until)
             }
-            State::Up { .. } | State::Probing | State::Closed => Wake::Idle,
+            State::Up { .. } | State::Probing | State::Leaving | State::Closed => Wake::Idle,
         };
         let batches = self.in_flight.iter().filter_map(InFlight::deadline).min().map_or(Wake::Idle, Wake::At);
         let queue = if self.queue.is_empty() { Wake::Idle } else { Wake::At(self.queue_until) };
@@ -400,19 +361,6 @@ impl Link {
             Wake::At(at) if at <= self.clock.latest() => Wake::Now,
             wake @ (Wake::Now | Wake::At(_) | Wake::Idle) => wake,
         }
-    }
-
-    /// The peer left the ring: what is queued or in flight is unreachable, and the connection is to be closed.
-    pub fn close<W>(&mut self, now: Instant, out: &mut Effects<W>) {
-        self.clock.observe(now);
-        if self.state == State::Closed {
-            return;
-        }
-        self.state = State::Closed;
-        let cause: Cause = Arc::new(LinkRefused::Closed);
-        self.fail_in_flight(Some(&cause), out);
-        self.fail_queue(Some(&cause), out);
-        out.intents.push(Intent::Forget { peer: self.peer });
     }
 
     /// The peer.
@@ -431,6 +379,18 @@ impl Link {
     #[must_use]
     pub const fn is_up(&self) -> bool {
         matches!(self.state, State::Up { .. } | State::Probing | State::Dialling { .. })
+    }
+
+    /// Whether the peer has left the ring, and batches in flight are waited for.
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Leaving)
+    }
+
+    /// Whether the link is over: what is told to it is stale. A peer that comes back has a new one.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
     }
 
     /// Whether this batch is still wanted. For an executor that is about to send it, and may have missed an abort.
@@ -457,22 +417,6 @@ impl Link {
         self.stats
     }
 
-    fn dial<W>(&mut self, now: Instant, out: &mut Effects<W>) -> Instant {
-        self.stats.dials += 1;
-        self.dialled_at = now;
-        out.intents.push(Intent::Connect { peer: self.peer, name: Arc::clone(&self.name) });
-        now.saturating_add(self.config.connect_timeout)
-    }
-
-    /// Opens the breaker.
-    fn go_down<W>(&mut self, now: Instant, connected: bool, cause: Option<&Cause>, out: &mut Effects<W>) {
-        // A redial that failed leaves the breaker as open as it was.
-        self.stats.opened += u64::from(!matches!(self.state, State::Redialling { .. }));
-        self.state = State::Down { until: now.saturating_add(self.backoff.fail()), connected };
-        self.fail_in_flight(cause, out);
-        self.fail_queue(cause, out);
-    }
-
     fn note_success(&mut self) {
         self.failures_in_a_row = 0;
         if self.state == State::Probing {
@@ -490,7 +434,7 @@ impl Link {
         if is_probe || (self.is_connected() && self.failures_in_a_row >= self.config.failure_threshold.get())
         {
             let cause: Cause = Arc::new(LinkRefused::Down);
-            self.go_down(now, true, Some(&cause), out);
+            self.go_down(now, Some(&cause), out);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::compose::{Machines, forget_here, pass_on, ring_of};
 use crate::config::GroupConfig;
 use crate::effects::{Completion, Disposition, Effects, Intent, Invalidation, Outcome, Protocol, Removed};
 use crate::error::{Cause, ConfigError, LoadError};
-use crate::id::{Attempt, BatchId, FlightId, GroupId, OpId, PeerId, RemovalId, RequestId, Ticket};
+use crate::id::{Attempt, BatchId, DialId, FlightId, GroupId, OpId, PeerId, RemovalId, RequestId, Ticket};
 use crate::link::{BatchEnd, Link};
 use crate::membership::{Membership, RegistryOutcome, WatchEvent};
 use crate::removal::{RemovalRequest, Removals};
@@ -20,6 +20,7 @@ use crate::stats::ShardStats;
 use crate::time::{Instant, Wake};
 use crate::value::{HashedKey, Key};
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -51,6 +52,8 @@ pub struct Node<W> {
     ring: Arc<Ring>,
     removals: Removals<Party<W>>,
     requests: Requests,
+    /// How many links were ever made.
+    links: u32,
     /// What the machines emit, before it is sorted into the embedder's buffer.
     inner: Effects<Party<W>>,
     seeds: SplitMix64,
@@ -98,6 +101,7 @@ impl<W> Node<W> {
             ring,
             removals: Removals::new(config.max_removals.get(), now),
             requests: Requests::new(config.max_requests.get()),
+            links: 0,
             inner: Effects::new(),
             seeds,
             config,
@@ -234,7 +238,7 @@ impl<W> Node<W> {
         waiter: W,
         out: &mut Effects<W>,
     ) -> Result<(), Refused<W>> {
-        let members = self.parts.links.keys().copied().collect();
+        let members = self.ring.members().iter().map(crate::Member::id).filter(|&peer| peer != ME).collect();
         let deadline = now.saturating_add(self.config.removal_timeout);
         let request = RemovalRequest::new(what, Party::Caller(waiter), members, deadline).owner(owner);
         let started = self.removals.start(now, request, &mut self.inner);
@@ -357,22 +361,42 @@ impl<W> Node<W> {
     pub fn handle_connected(
         &mut self,
         now: Instant,
-        peer: PeerId,
+        (peer, dial): (PeerId, DialId),
         protocol: Protocol,
         out: &mut Effects<W>,
     ) -> Disposition {
-        self.on_link(now, peer, out, |link, inner| link.handle_connected(now, protocol, inner))
+        self.on_link(now, peer, out, |link, inner| link.handle_connected(now, dial, protocol, inner))
+    }
+
+    /// See [`Link::handle_draining`].
+    pub fn handle_draining(
+        &mut self,
+        now: Instant,
+        (peer, dial): (PeerId, DialId),
+        out: &mut Effects<W>,
+    ) -> Disposition {
+        self.on_link(now, peer, out, |link, inner| link.handle_draining(now, dial, inner))
+    }
+
+    /// See [`Link::handle_lost`].
+    pub fn handle_lost(
+        &mut self,
+        now: Instant,
+        (peer, dial): (PeerId, DialId),
+        out: &mut Effects<W>,
+    ) -> Disposition {
+        self.on_link(now, peer, out, |link, inner| link.handle_lost(now, dial, inner))
     }
 
     /// See [`Link::handle_disconnected`].
     pub fn handle_disconnected(
         &mut self,
         now: Instant,
-        peer: PeerId,
+        (peer, dial): (PeerId, DialId),
         cause: Option<Cause>,
         out: &mut Effects<W>,
     ) -> Disposition {
-        self.on_link(now, peer, out, |link, inner| link.handle_disconnected(now, cause, inner))
+        self.on_link(now, peer, out, |link, inner| link.handle_disconnected(now, dial, cause, inner))
     }
 
     fn on_link(
@@ -458,7 +482,7 @@ impl<W> Node<W> {
         shards.chain(links).chain(others).fold(Wake::Idle, Wake::earlier)
     }
 
-    /// Builds the ring anew when the view has changed, and links to who is new.
+    /// Builds the ring anew when the view has changed, links to who is new, and has no more asked of who has left.
     fn follow_view(&mut self, now: Instant) {
         if self.membership.ring_epoch() == self.ring.epoch().get() {
             return;
@@ -470,26 +494,29 @@ impl<W> Node<W> {
         for shard in &mut self.parts.shards {
             shard.handle_ring(now, Arc::clone(&ring));
         }
-        let inner = &mut self.inner;
-        self.parts.links.retain(|&peer, link| {
-            let stays = ring.member(peer).is_some();
-            if !stays {
-                link.close(now, inner);
-            }
-            stays
-        });
+        for (&peer, link) in &mut self.parts.links {
+            let _ = match ring.member(peer) {
+                Some(_) => link.handle_returned(now, &mut self.inner),
+                None => link.handle_left(now, &mut self.inner),
+            };
+        }
         for member in ring.members().iter().filter(|member| member.id() != ME) {
-            if !self.parts.links.contains_key(&member.id()) {
-                let (name, config) = (Arc::clone(member.shared_name()), self.config.link.clone());
-                let link = Link::new(member.id(), name, config, self.seeds.next_u64(), now, &mut self.inner);
-                self.parts.links.insert(member.id(), link);
-            }
+            let Entry::Vacant(place) = self.parts.links.entry(member.id()) else { continue };
+            let (name, config) = (Arc::clone(member.shared_name()), self.config.link.clone());
+            self.links = self.links.wrapping_add(1);
+            let id = (member.id(), self.links);
+            place.insert(Link::new(id, name, config, self.seeds.next_u64(), now, &mut self.inner));
         }
     }
 
     /// Passes on what is between machines, and sorts the rest into the embedder's buffer.
     fn sort(&mut self, now: Instant, out: &mut Effects<W>) {
         pass_on(&mut self.parts, now, &mut self.inner);
+        for intent in &self.inner.intents {
+            if let Intent::Forget { peer } = intent {
+                self.parts.links.remove(peer);
+            }
+        }
         out.intents.append(&mut self.inner.intents);
         out.evicted.append(&mut self.inner.evicted);
         for Completion { waiter, result } in self.inner.completions.drain(..) {
@@ -524,7 +551,7 @@ impl<W> Node<W> {
         &self.membership
     }
 
-    /// The links, to read, by peer.
+    /// The links, to read, by peer: to every other member of the ring, and to who has left it while something is in flight.
     pub fn links(&self) -> impl Iterator<Item = &Link> {
         self.parts.links.values()
     }

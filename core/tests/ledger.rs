@@ -424,8 +424,8 @@ fn node() -> (Node<u32>, Effects<u32>, Instant, PeerId) {
                     let records = ["node-0:1", "node-1:1"].map(|name| MemberRecord::new(name, 1)).into();
                     (op, RegistryOutcome::Listed { records, revision: Revision::new(1) })
                 }
-                Intent::Connect { peer: found, .. } => {
-                    peer = Some(found);
+                Intent::Connect { peer: found, dial, .. } => {
+                    peer = Some((found, dial));
                     continue;
                 }
                 _ => continue,
@@ -433,8 +433,8 @@ fn node() -> (Node<u32>, Effects<u32>, Instant, PeerId) {
             node.handle_registry(now, op, outcome, &mut out);
         }
     }
-    let peer = peer.expect("a peer");
-    node.handle_connected(now, peer, Protocol::Batched, &mut out);
+    let (peer, dial) = peer.expect("a peer");
+    node.handle_connected(now, (peer, dial), Protocol::Batched, &mut out);
     out.drain_intents();
     (node, out, now, peer)
 }

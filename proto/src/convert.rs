@@ -1,11 +1,10 @@
 //! Failures and answers: wire <-> core.
 
 use std::error::Error;
-use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
-use groupcache_core::{Failure, FailureKind, Outcome, Value};
+use groupcache_core::{Failure, FailureKind, Outcome, Value, in_words};
 
 use crate::v1;
 
@@ -46,20 +45,10 @@ impl v1::Item {
     }
 }
 
-/// The texts of all errors behind `error`, outermost first, joined with `: `, cut at 1 KiB. Empty where there is none.
+/// All errors behind `error` [in words](in_words), cut at 1 KiB. Empty where there is none.
 #[must_use]
 pub fn causes(error: &dyn Error) -> String {
-    let mut text = String::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let separator = if text.is_empty() { "" } else { ": " };
-        // Writing to a String fails only where a Display does: what it wrote before is kept.
-        if write!(text, "{separator}{cause}").is_err() || text.len() > MAX_TEXT {
-            break;
-        }
-        next = cause.source();
-    }
-    cut(text)
+    error.source().map_or_else(String::new, |cause| cut(in_words(cause)))
 }
 
 /// `text`, cut at a character's border so that it has at most [`MAX_TEXT`] bytes.

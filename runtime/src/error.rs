@@ -37,18 +37,6 @@ impl Error {
     }
 }
 
-/// An error and its causes in one line: for logs.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
-}
-
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let message = failure.to_string();

@@ -8,6 +8,9 @@
 #[cfg(test)]
 extern crate self as groupcache_runtime;
 
+#[cfg(feature = "__fuzz")]
+#[doc(hidden)]
+pub mod __fuzz;
 mod alarm;
 mod builder;
 mod clock;
@@ -31,7 +34,7 @@ mod view;
 pub use builder::{DEFAULT_ADDR, ServerBuilder};
 pub use error::{Error, ErrorKind};
 pub use group::{Group, GroupBuilder, Lookup, RemoveReport};
-pub use groupcache_core::{ConfigError, Eviction, Level, LinkConfig, OnAbandoned, Placement};
+pub use groupcache_core::{ConfigError, Eviction, Level, LinkConfig, OnAbandoned, Placement, in_words};
 #[cfg(feature = "etcd")]
 pub use registry::{EtcdConfig, EtcdRegistry};
 pub use registry::{

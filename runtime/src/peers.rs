@@ -1,10 +1,11 @@
 //! The peers of a node: one link and one connection each.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures_util::future::AbortHandle;
-use groupcache_core::{BatchId, Link, PeerId};
+use groupcache_core::{BatchId, DialId, Link, PeerId};
 
 use crate::engine::lock;
 use crate::transport::PeerChannel;
@@ -15,16 +16,9 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     pub(crate) name: Arc<str>,
     pub(crate) link: Mutex<Link>,
-    connection: Mutex<Connected>,
+    connection: Mutex<Option<(DialId, PeerChannel)>>,
     /// Batches that are being fetched, to stop them.
     pub(crate) batches: Mutex<HashMap<BatchId, AbortHandle>>,
-}
-
-/// The connection, with a number: what is heard of an earlier connection must not be taken for news of this one.
-#[derive(Debug, Default)]
-struct Connected {
-    channel: Option<PeerChannel>,
-    number: u64,
 }
 
 impl Peer {
@@ -38,36 +32,38 @@ impl Peer {
         }
     }
 
+    /// The connection that takes calls. What is in flight on an earlier one holds that by itself.
     pub(crate) fn channel(&self) -> Option<PeerChannel> {
-        lock(&self.connection).channel.clone()
+        lock(&self.connection).as_ref().map(|(_, channel)| channel.clone())
     }
 
-    /// Takes on a connection, in place of the one before. Answers its number.
-    pub(crate) fn connect(&self, channel: PeerChannel) -> u64 {
-        let (number, replaced) = {
-            let mut connection = lock(&self.connection);
-            connection.number += 1;
-            (connection.number, connection.channel.replace(channel))
-        };
-        drop(replaced);
-        number
+    /// The connection of a dial, where it still takes calls.
+    pub(crate) fn channel_of(&self, dial: DialId) -> Option<PeerChannel> {
+        let connection = lock(&self.connection);
+        connection.as_ref().filter(|(of, _)| *of == dial).map(|(_, channel)| channel.clone())
     }
 
-    /// Drops connection `number`. `false` says that another has taken its place.
-    pub(crate) fn lose(&self, number: u64) -> bool {
+    /// Takes on the connection of a dial, in place of an earlier one.
+    pub(crate) fn connect(&self, dial: DialId, channel: PeerChannel) {
         let mut connection = lock(&self.connection);
-        if connection.number != number {
-            return false;
-        }
-        let channel = connection.channel.take();
+        let replaced = match &*connection {
+            Some((of, _)) if *of > dial => Some((dial, channel)),
+            _ => connection.replace((dial, channel)),
+        };
         drop(connection);
-        channel.is_some()
+        drop(replaced);
+    }
+
+    /// Drops the connection of a dial, if no other has taken its place.
+    pub(crate) fn lose(&self, dial: DialId) {
+        let lost = lock(&self.connection).take_if(|(of, _)| *of == dial);
+        drop(lost);
     }
 
     /// Drops whatever connection there is.
     pub(crate) fn disconnect(&self) {
-        let channel = lock(&self.connection).channel.take();
-        drop(channel);
+        let connection = lock(&self.connection).take();
+        drop(connection);
         for (_, batch) in lock(&self.batches).drain() {
             batch.abort();
         }
@@ -76,30 +72,46 @@ impl Peer {
 
 /// All peers, by number.
 #[derive(Debug, Default)]
-pub(crate) struct Peers(RwLock<HashMap<PeerId, Arc<Peer>>>);
+pub(crate) struct Peers {
+    by_id: RwLock<HashMap<PeerId, Arc<Peer>>>,
+    generations: AtomicU32,
+}
 
 impl Peers {
+    /// Another for each link: a peer that comes back may have a new one.
+    pub(crate) fn next_generation(&self) -> u32 {
+        self.generations.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(crate) fn get(&self, id: PeerId) -> Option<Arc<Peer>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
+    /// Takes on a peer. One that has left may still be here under its number, and is replaced.
     pub(crate) fn add(&self, peer: Arc<Peer>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(peer.id, peer);
+        let replaced = self.by_id.write().unwrap_or_else(PoisonError::into_inner).insert(peer.id, peer);
+        if let Some(replaced) = replaced {
+            replaced.disconnect();
+        }
     }
 
-    pub(crate) fn remove(&self, id: PeerId) -> Option<Arc<Peer>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    /// Drops a peer, if no other has taken its place.
+    pub(crate) fn remove(&self, peer: &Arc<Peer>) {
+        let mut peers = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
+        if peers.get(&peer.id).is_some_and(|found| Arc::ptr_eq(found, peer)) {
+            peers.remove(&peer.id);
+        }
     }
 
     /// All peers, by number.
     pub(crate) fn all(&self) -> Vec<Arc<Peer>> {
         let mut peers: Vec<_> =
-            self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            self.by_id.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         peers.sort_unstable_by_key(|peer| peer.id);
         peers
     }
 
     pub(crate) fn take_all(&self) -> Vec<Arc<Peer>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, peer)| peer).collect()
+        self.by_id.write().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, peer)| peer).collect()
     }
 }

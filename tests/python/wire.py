@@ -40,23 +40,24 @@ GetRequest, GetResponse, RawRequest = _messages()
 
 
 class Client:
-    """A client of one node."""
+    """A client of one node, which takes and sends large messages unless it is told to have the limits of its make; `options` are of the channel."""
 
-    def __init__(self, address):
+    def __init__(self, address, default_limits=False, options=()):
         limits = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
-        self.channel = grpc.insecure_channel(address, options=[*limits, ("grpc.enable_http_proxy", 0)])
+        limits = [] if default_limits else limits
+        self.channel = grpc.insecure_channel(address, options=[*limits, ("grpc.enable_http_proxy", 0), *options])
 
     def get(self, group, key, timeout=20, **options):
         """The value as bytes; raises grpc.RpcError."""
         call = self.call(GET)
         return call(GetRequest(group=group, key=key), timeout=timeout, **options).value
 
-    def call(self, method):
+    def call(self, method, response_deserializer=GetResponse.FromString):
         """Any unary method, with a request that serialises itself."""
         return self.channel.unary_unary(
             method,
             request_serializer=lambda request: request if isinstance(request, bytes) else request.SerializeToString(),
-            response_deserializer=GetResponse.FromString,
+            response_deserializer=response_deserializer,
         )
 
     def close(self):

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::Duration;
 
 use groupcache_core::{
-    BatchId, Effects, FailureKind, GroupConfig, GroupId, HashedKey, Instant, Level, Load, LoadRequest, Node,
-    NodeConfig, PeerId, Refused, RequestId, Wake,
+    BatchId, DialId, Effects, FailureKind, GroupConfig, GroupId, HashedKey, Instant, Level, Load,
+    LoadRequest, Node, NodeConfig, PeerId, Refused, RequestId, Wake,
 };
 
 use self::network::Event;
@@ -72,8 +72,8 @@ struct Member {
     alive: bool,
     /// Counts restarts: what was sent to an earlier life does not arrive.
     life: u32,
-    /// The node's numbers for its peers.
-    peers: HashMap<PeerId, String>,
+    /// The node's numbers for its peers, and the last dial of each.
+    peers: HashMap<PeerId, (String, DialId)>,
     served: HashMap<RequestId, Served>,
 }
 
@@ -277,8 +277,9 @@ impl Cluster {
     pub fn crash(&mut self, index: usize) {
         self.freeze(index);
         for other in (0..self.members.len()).filter(|&other| other != index) {
-            if let Some(peer) = self.peer_id(other, &name(index)) {
-                self.send_now(other, Event::Connected(peer, false));
+            let Some(peer) = self.peer_id(other, &name(index)) else { continue };
+            if let Some(&(_, dial)) = self.members[other].peers.get(&peer) {
+                self.send_now(other, Event::Connected(peer, dial, false));
             }
         }
     }

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod async_std_node;
 pub mod cluster;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -23,6 +24,7 @@ mod program;
 pub mod sim;
 mod wait;
 
+pub use async_std_node::AsyncStdNode;
 pub use etcd::{Etcd, PREFIX, record};
 pub use fleet::{Fleet, Membership};
 pub use load::{Load, Sample, percentile};
@@ -30,7 +32,7 @@ pub use node::{Member, Node, NodeOptions, Ring};
 pub use origin::{Behaviour, Origin, value_of};
 pub use ports::reserve;
 pub use process::{Process, Signal};
-pub use program::{async_std_node, groupcache, python, repository};
+pub use program::{groupcache, python, repository};
 pub use wait::{ensure, poll_until};
 
 /// README's examples compile, and run where they can.

@@ -17,8 +17,8 @@ use crate::program;
 use crate::wait::{ensure, poll_until};
 
 /// A debug build on a busy machine.
-const START: Duration = Duration::from_secs(30);
-const STOP: Duration = Duration::from_secs(20);
+pub(crate) const START: Duration = Duration::from_secs(30);
+pub(crate) const STOP: Duration = Duration::from_secs(20);
 
 /// How a node is started.
 #[derive(Clone, Debug)]
@@ -66,6 +66,10 @@ impl NodeOptions {
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
+    }
+
+    pub(crate) fn arguments(&self) -> &[OsString] {
+        &self.args
     }
 
     /// Adds a group.

@@ -24,7 +24,7 @@ pub fn groupcache() -> &'static Path {
 ///
 /// # Panics
 /// When it is not there and cannot be built.
-pub fn async_std_node() -> &'static Path {
+pub(crate) fn async_std_node() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         named("GROUPCACHE_ASYNC_STD_NODE").unwrap_or_else(|| {

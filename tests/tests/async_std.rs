@@ -1,26 +1,15 @@
 //! A node on async-std in one fleet with nodes on tokio.
 
-use std::process::Command;
 use std::time::Duration;
 
 use groupcache_tests::{
-    Etcd, Node, NodeOptions, Origin, Process, Signal, async_std_node, ensure, poll_until, record, reserve,
-    value_of,
+    AsyncStdNode, Etcd, Node, NodeOptions, Origin, Signal, ensure, poll_until, record, value_of,
 };
 
-const START: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(5);
 
-/// The example node of the async-std adapter: it has a peer side and no HTTP side.
-fn start(addr: &str, join: &[&str], origin: &Origin) -> Process {
-    let group = format!("web={}", origin.url());
-    let mut command = Command::new(async_std_node());
-    command.args(["--addr", addr, "--group", &group]).args(join);
-    let mut process = Process::spawn(format!("async-std node {addr}"), &mut command);
-    let at = process
-        .wait_line(START, |line| line.strip_prefix("groupcache: serving peers at ").map(str::to_owned));
-    assert_eq!(at, addr);
-    process
+fn options(origin: &Origin) -> NodeOptions {
+    NodeOptions::new().fixed().group("web", &origin.url())
 }
 
 /// Asks two tokio nodes for keys until the async-std node has served and loaded its share.
@@ -49,34 +38,30 @@ fn shares_the_work(nodes: [&Node; 2], addr: &str, origin: &Origin) {
 #[test]
 fn an_async_std_node_shares_a_static_ring_with_tokio_nodes() {
     let origin = Origin::start();
-    let addr = format!("127.0.0.1:{}", reserve());
-    let options = [NodeOptions::new().fixed(), NodeOptions::new().fixed()];
-    let peers = [addr.as_str(), options[0].addr(), options[1].addr()].join(",");
-    let _guest = start(&addr, &["--peers", &peers], &origin);
-    let [first, second] = options
-        .each_ref()
-        .map(|one| Node::spawn(&one.clone().group("web", &origin.url()).args(["--peers", &peers])));
+    let options = [options(&origin), options(&origin), options(&origin)];
+    let peers = options.each_ref().map(NodeOptions::addr).join(",");
+    let [first, second, guest] = options.map(|one| one.args(["--peers", &peers]));
+    let guest = AsyncStdNode::start(&guest);
+    let [first, second] = [first, second].each_ref().map(Node::spawn);
     for node in [&first, &second] {
         node.wait_ready();
-        node.wait_ring(&[&addr, first.addr(), second.addr()], SOON);
+        node.wait_ring(&[guest.addr(), first.addr(), second.addr()], SOON);
     }
-    shares_the_work([&first, &second], &addr, &origin);
+    shares_the_work([&first, &second], guest.addr(), &origin);
 }
 
 #[test]
 fn an_async_std_node_registers_in_etcd_and_leaves_at_once_on_sigterm() {
     let (etcd, origin) = (Etcd::start(), Origin::start());
-    let addr = format!("127.0.0.1:{}", reserve());
-    let mut guest = start(&addr, &["--etcd", &etcd.url()], &origin);
-    let options =
-        || NodeOptions::new().fixed().group("web", &origin.url()).args(["--etcd".to_owned(), etcd.url()]);
-    let (first, second) = (Node::start(&options()), Node::start(&options()));
+    let joining = || options(&origin).args(["--etcd".to_owned(), etcd.url()]);
+    let mut guest = AsyncStdNode::start(&joining());
+    let (first, second) = (Node::start(&joining()), Node::start(&joining()));
     for node in [&first, &second] {
-        node.wait_ring(&[&addr, first.addr(), second.addr()], SOON);
+        node.wait_ring(&[guest.addr(), first.addr(), second.addr()], SOON);
     }
-    assert!(etcd.records().contains(&record(&addr)), "{:?}", etcd.records());
-    shares_the_work([&first, &second], &addr, &origin);
+    assert!(etcd.records().contains(&record(guest.addr())), "{:?}", etcd.records());
+    shares_the_work([&first, &second], guest.addr(), &origin);
     guest.signal(Signal::Terminate);
     first.wait_ring(&[first.addr(), second.addr()], Duration::from_secs(2));
-    assert!(guest.wait_exit(Duration::from_secs(10)).success());
+    assert!(guest.wait_exit().success());
 }

@@ -1,10 +1,15 @@
 //! What etcd sees of a node, and what a node makes of what it sees in etcd.
 
+use std::process::ExitStatus;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use async_std::task::block_on;
+use groupcache_async_std::{AsyncStd, EtcdConfig, EtcdRegistry, Server};
 use groupcache_tests::{
-    Etcd, Fleet, Membership, Node, NodeOptions, Origin, PREFIX, Signal, ensure, poll_until, record,
+    AsyncStdNode, Etcd, Fleet, Membership, Node, NodeOptions, Origin, PREFIX, Signal, ensure, poll_until,
+    record,
 };
 
 /// The time to live of a member's lease.
@@ -23,16 +28,50 @@ fn wait_records(etcd: &Etcd, expected: &[(String, String)], limit: Duration) {
     });
 }
 
-#[test]
-fn a_member_has_exactly_its_record_under_a_lease_and_sigterm_takes_it_away_at_once() {
-    let (etcd, origin) = (Etcd::start(), Origin::start());
-    let mut node = Node::start(&joining(&etcd, &origin));
-    wait_records(&etcd, &[record(node.addr())], SOON);
+/// What a node on either runtime can be asked and told.
+trait Member {
+    fn addr(&self) -> &str;
+    fn signal(&mut self, signal: Signal);
+    fn wait_exit(&mut self) -> ExitStatus;
+}
+
+impl Member for Node {
+    fn addr(&self) -> &str {
+        self.addr()
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        self.signal(signal);
+    }
+
+    fn wait_exit(&mut self) -> ExitStatus {
+        self.wait_exit()
+    }
+}
+
+impl Member for AsyncStdNode {
+    fn addr(&self) -> &str {
+        self.addr()
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        self.signal(signal);
+    }
+
+    fn wait_exit(&mut self) -> ExitStatus {
+        self.wait_exit()
+    }
+}
+
+fn has_exactly_its_record_until_it_goes(etcd: &Etcd, node: &mut impl Member) {
+    wait_records(etcd, &[record(node.addr())], SOON);
     let (key, value) = record(node.addr());
     assert_eq!(etcd.ctl(&["get", PREFIX, "--prefix"]), format!("{key}\n{value}\n"), "byte for byte");
     let json: serde_json::Value =
         serde_json::from_str(&etcd.ctl(&["get", &key, "-w", "json"])).expect("etcdctl speaks JSON");
-    assert!(json["kvs"][0]["lease"].as_i64().is_some_and(|lease| lease != 0), "under a lease: {json}");
+    let lease = json["kvs"][0]["lease"].as_i64().expect("it is under a lease");
+    let granted = etcd.ctl(&["lease", "timetolive", &format!("{lease:x}")]);
+    assert!(granted.contains(&format!("granted with TTL({}s)", LEASE.as_secs())), "{granted}");
 
     // It stays for longer than the lease lives unless somebody keeps it alive.
     thread::sleep(LEASE + Duration::from_secs(2));
@@ -40,7 +79,7 @@ fn a_member_has_exactly_its_record_under_a_lease_and_sigterm_takes_it_away_at_on
 
     let asked = Instant::now();
     node.signal(Signal::Terminate);
-    wait_records(&etcd, &[], Duration::from_secs(2));
+    wait_records(etcd, &[], Duration::from_secs(2));
     assert!(asked.elapsed() < Duration::from_secs(2), "at once, not with the lease: {:?}", asked.elapsed());
     assert_eq!(node.wait_exit().code(), Some(0));
     assert_eq!(
@@ -48,6 +87,13 @@ fn a_member_has_exactly_its_record_under_a_lease_and_sigterm_takes_it_away_at_on
         Some("found 0 leases"),
         "the lease is revoked too"
     );
+}
+
+#[test]
+fn a_member_has_exactly_its_record_under_a_lease_and_sigterm_takes_it_away_at_once() {
+    let (etcd, origin) = (Etcd::start(), Origin::start());
+    has_exactly_its_record_until_it_goes(&etcd, &mut Node::start(&joining(&etcd, &origin)));
+    has_exactly_its_record_until_it_goes(&etcd, &mut AsyncStdNode::start(&joining(&etcd, &origin)));
 }
 
 #[test]
@@ -101,11 +147,9 @@ fn members_come_and_go_while_others_stay() {
     }
 }
 
-#[test]
-fn records_of_others_are_understood_and_what_is_no_record_is_skipped() {
-    let (etcd, origin) = (Etcd::start(), Origin::start());
-    let node = Node::start(&joining(&etcd, &origin));
-    node.wait_ring(&[node.addr()], SOON);
+/// Writes what others than groupcache's nodes may have left, and what others than ours write, and looks at the ring of the node that is the one
+/// member so far: `wait_ring` waits until it has exactly these members, and itself.
+fn understands_records_of_others(etcd: &Etcd, wait_ring: impl Fn(&[&str])) {
     // Nobody listens at these addresses: they are members all the same, until they are gone.
     let go = "127.0.0.1:800";
     let longer = "127.0.0.1:8000";
@@ -116,12 +160,59 @@ fn records_of_others_are_understood_and_what_is_no_record_is_skipped() {
         let (key, value) = record(addr);
         etcd.ctl(&["put", &key, &value]);
     }
-    node.wait_ring(&[node.addr(), go, longer], SOON);
+    wait_ring(&[go, longer]);
     etcd.ctl(&["del", &record(go).0]);
-    node.wait_ring(&[node.addr(), longer], SOON);
+    wait_ring(&[longer]);
+}
+
+#[test]
+fn records_of_others_are_understood_and_what_is_no_record_is_skipped() {
+    let (etcd, origin) = (Etcd::start(), Origin::start());
+    let node = Node::start(&joining(&etcd, &origin));
+    node.wait_ring(&[node.addr()], SOON);
+    understands_records_of_others(&etcd, |others| {
+        node.wait_ring(&[&[node.addr()][..], others].concat(), SOON);
+    });
     // A node that starts now lists the same.
     let late = Node::start(&joining(&etcd, &origin));
-    late.wait_ring(&[node.addr(), longer, late.addr()], SOON);
+    late.wait_ring(&[node.addr(), "127.0.0.1:8000", late.addr()], SOON);
+}
+
+#[test]
+fn records_of_others_are_understood_and_skipped_on_async_std_too() {
+    let etcd = Etcd::start();
+    // In this process, since the adapter's example shows its ring to nobody.
+    let join = || {
+        block_on(async {
+            let registry = EtcdRegistry::new(Arc::new(AsyncStd), EtcdConfig::new([etcd.url()])).await;
+            let registry = Arc::new(registry.expect("a good configuration"));
+            let addr = format!("127.0.0.1:{}", groupcache_tests::reserve());
+            let server =
+                Server::builder().addr(addr).registry(registry).build().expect("a good configuration");
+            server.start().await.expect("its port is free");
+            server
+        })
+    };
+    let wait_ring = |server: &Server, others: &[&str]| {
+        let own = server.addr();
+        let mut expected = [&[&*own][..], others].concat();
+        expected.sort_unstable();
+        poll_until(&format!("the ring is {expected:?}"), SOON, || {
+            let ring = server.ring();
+            let mut names: Vec<_> = ring.members.iter().map(|member| &*member.name).collect();
+            names.sort_unstable();
+            ensure(names == expected, || format!("it is {names:?}"))
+        });
+    };
+    let server = join();
+    wait_ring(&server, &[]);
+    understands_records_of_others(&etcd, |others| wait_ring(&server, others));
+    let late = join();
+    wait_ring(&late, &[&server.addr(), "127.0.0.1:8000"]);
+    block_on(async {
+        late.stop().await;
+        server.stop().await;
+    });
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use groupcache_core::{
-    Batch, BatchEnd, BatchId, Failure, Fetched, GroupId, HashedKey, Instant, Invalidation, Key, Outcome,
-    PeerId, Protocol, RemovalId, RequestId, RequestKey, Wake,
+    Batch, BatchEnd, BatchId, DialId, Disposition, Failure, Fetched, GroupId, HashedKey, Instant,
+    Invalidation, Key, Outcome, PeerId, Protocol, RemovalId, RequestId, RequestKey, Wake,
 };
 
 use super::Core;
@@ -44,8 +44,8 @@ pub(crate) struct Exchange {
 
 #[derive(Debug)]
 struct Conn {
-    /// Who is asked here; `None` where we were dialled, and are asked.
-    peer: Option<PeerId>,
+    /// Who is asked here, and the core's number for the connection; `None` where we were dialled, and are asked.
+    peer: Option<(PeerId, DialId)>,
     /// `None` once the other end has said hello.
     greet_by: Option<Instant>,
     next_tag: u64,
@@ -82,12 +82,12 @@ impl Exchange {
 
     /// A peer is being dialled. Gives the new connection's id, and that of an earlier one that it replaces, to be closed: a peer that accepts and says
     /// no hello.
-    pub(crate) fn dialling(&mut self, core: &Core, peer: PeerId) -> (ConnId, Option<ConnId>) {
-        let conn = self.begin(core, Some(peer));
+    pub(crate) fn dialling(&mut self, core: &Core, peer: PeerId, dial: DialId) -> (ConnId, Option<ConnId>) {
+        let conn = self.begin(core, Some((peer, dial)));
         (conn, self.links.insert(peer, conn))
     }
 
-    fn begin(&mut self, core: &Core, peer: Option<PeerId>) -> ConnId {
+    fn begin(&mut self, core: &Core, peer: Option<(PeerId, DialId)>) -> ConnId {
         let conn = self.next;
         self.next += 1;
         let (greet_by, next_tag) = (Some(core.now().saturating_add(GREETING)), 0);
@@ -109,15 +109,15 @@ impl Exchange {
             self.served.remove(&request);
             core.node.handle_request_cancelled(now, request, &mut core.out);
         }
-        let Some(peer) = peer else { return };
+        let Some((peer, dial)) = peer else { return };
         for (removal, _) in told.into_values() {
             core.node.handle_invalidated(now, removal, peer, false, &mut core.out);
         }
-        // A connection that was replaced is not the peer's any more.
+        // A connection that was replaced is not the peer's any more: to the core it is no news.
         if self.links.get(&peer) == Some(&conn) {
             self.links.remove(&peer);
-            core.node.handle_disconnected(now, peer, Some(Arc::new(cause)), &mut core.out);
         }
+        core.node.handle_disconnected(now, (peer, dial), Some(Arc::new(cause)), &mut core.out);
     }
 
     /// The peer has left the ring. Gives the connection, to be closed.
@@ -271,11 +271,11 @@ impl Exchange {
                 self.forget_what(core, &group, key.as_deref());
                 Ok(Some(Message::Forgotten { tag }))
             }
-            (Some(peer), false, Message::Replies { tag, last, results }) => {
+            (Some((peer, _)), false, Message::Replies { tag, last, results }) => {
                 conn.take_replies(core, peer, (tag, last), results);
                 Ok(None)
             }
-            (Some(peer), false, Message::Forgotten { tag }) => {
+            (Some((peer, _)), false, Message::Forgotten { tag }) => {
                 if let Some((removal, _)) = conn.told.remove(&tag) {
                     core.node.handle_invalidated(core.now(), removal, peer, true, &mut core.out);
                 }
@@ -337,12 +337,14 @@ impl Exchange {
 }
 
 /// The peer that was dialled has said hello: it lives, and it is who it should be.
-fn met(core: &mut Core, peer: PeerId, name: &str) -> Result<(), Garbled> {
+fn met(core: &mut Core, (peer, dial): (PeerId, DialId), name: &str) -> Result<(), Garbled> {
     if core.node.ring().member(peer).is_none_or(|member| member.name() != name) {
         return Err(Garbled("somebody else answers at this address"));
     }
-    core.node.handle_connected(core.now(), peer, Protocol::Batched, &mut core.out);
-    Ok(())
+    match core.node.handle_connected(core.now(), (peer, dial), Protocol::Batched, &mut core.out) {
+        Disposition::Stale => Err(Garbled("an answer to a dial that was given up")),
+        Disposition::Applied | Disposition::Retrying => Ok(()),
+    }
 }
 
 impl Conn {

@@ -3,13 +3,15 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Batch, BatchId, Cause, Effects, Failure, FailureKind, FetchItem, FlightId, Instant, Intent};
-use super::{Link, Outcome, Protocol, Settled, State};
+use super::{Batch, BatchId, Cause, DialId, Effects, Failure, FailureKind, FetchItem, FlightId, Instant};
+use super::{Intent, Link, LinkRefused, Outcome, Protocol, Settled, State};
 
 /// A batch that was sent and has something open.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) id: BatchId,
+    /// The connection that it was sent by.
+    pub(super) dial: DialId,
     pub(super) protocol: Protocol,
     /// Whether the peer has accepted it: it no longer counts for the window.
     pub(super) accepted: bool,
@@ -74,36 +76,47 @@ impl InFlight {
 impl Link {
     /// Sends what is queued, as far as the windows allow.
     pub(super) fn send_ready<W>(&mut self, now: Instant, out: &mut Effects<W>) {
-        while !self.queue.is_empty() && self.has_room() {
+        while !self.queue.is_empty() {
+            let Some(dial) = self.connection_with_room() else { break };
             let Some(items) = self.form_batch(now, out) else { break };
-            self.send(items, out);
+            self.send(dial, items, out);
         }
         if self.queue.is_empty() {
             self.queue_until = Instant::MAX;
         }
     }
 
-    fn has_room(&self) -> bool {
+    /// Batches on the connection that takes calls. Others drain on connections that take no more.
+    pub(super) fn in_flight_here(&self) -> impl Iterator<Item = &InFlight> {
+        self.in_flight.iter().filter(|batch| self.is_here(batch))
+    }
+
+    /// Whether a batch's fate says something of the connection that takes calls.
+    pub(super) fn is_here(&self, batch: &InFlight) -> bool {
+        self.connection == Some(batch.dial)
+    }
+
+    /// The connection, where a batch may be sent by it now.
+    fn connection_with_room(&self) -> Option<DialId> {
         match self.state {
             State::Up { .. } => {}
-            State::Probing if self.in_flight.is_empty() => {}
+            State::Probing if self.in_flight_here().next().is_none() => {}
             State::Probing
             | State::Dialling { .. }
             | State::Down { .. }
             | State::Redialling { .. }
-            | State::Closed => {
-                return false;
-            }
+            | State::Leaving
+            | State::Closed => return None,
         }
         if self.in_flight.len() >= self.config.max_open_batches.get() as usize {
-            return false;
+            return None;
         }
-        let unaccepted = self.in_flight.iter().filter(|batch| !batch.accepted).count();
+        let unaccepted = self.in_flight_here().filter(|batch| !batch.accepted).count();
         let window = match self.protocol {
             Protocol::Batched => self.config.window,
             Protocol::Single => self.config.single_window,
         };
-        unaccepted < window.get() as usize
+        self.connection.filter(|_| unaccepted < window.get() as usize)
     }
 
     /// Takes items off the queue up to a batch's limits. Items whose time is up are settled on the way.
@@ -130,8 +143,20 @@ impl Link {
         (!items.is_empty()).then_some(items)
     }
 
-    fn send<W>(&mut self, items: Vec<FetchItem>, out: &mut Effects<W>) {
-        let id = BatchId::new(self.next_batch);
+    /// Puts what a batch has open back to the front of the queue, or fails it where nothing is sent any more.
+    pub(super) fn ask_again<W>(&mut self, batch: InFlight, out: &mut Effects<W>) {
+        if !self.is_up() {
+            let cause: Cause = Arc::new(LinkRefused::Down);
+            return self.fail_items(batch, Some(cause), out);
+        }
+        for item in batch.into_unsettled().rev() {
+            self.queue_until = self.queue_until.min(item.deadline);
+            self.queue.push_front(item);
+        }
+    }
+
+    fn send<W>(&mut self, dial: DialId, items: Vec<FetchItem>, out: &mut Effects<W>) {
+        let id = BatchId::new(self.generation, self.next_batch);
         self.next_batch += 1;
         self.stats.batches += 1;
         self.stats.keys += items.len() as u64;
@@ -140,6 +165,7 @@ impl Link {
         let deadline = deadlines().max().unwrap_or(Instant::MAX);
         self.in_flight.push(InFlight {
             id,
+            dial,
             protocol: self.protocol,
             accepted: false,
             open: items.len(),
@@ -149,6 +175,7 @@ impl Link {
         out.intents.push(Intent::Fetch(Batch {
             peer: self.peer,
             batch: id,
+            dial,
             protocol: self.protocol,
             items,
             deadline,
@@ -169,7 +196,8 @@ impl Link {
                 });
             }
             if batch.is_settled() {
-                silent += usize::from(!self.in_flight[index].accepted);
+                let batch = &self.in_flight[index];
+                silent += usize::from(!batch.accepted && self.is_here(batch));
                 self.abort_batch(index, out);
             } else {
                 index += 1;
@@ -221,11 +249,23 @@ impl Link {
         }
     }
 
-    pub(super) fn fail_in_flight<W>(&mut self, cause: Option<&Cause>, out: &mut Effects<W>) {
-        for batch in core::mem::take(&mut self.in_flight) {
+    /// Fails the batches on a connection, or with `None` all. Says whether there were any.
+    pub(super) fn fail_in_flight<W>(
+        &mut self,
+        dial: Option<DialId>,
+        cause: Option<&Cause>,
+        out: &mut Effects<W>,
+    ) -> bool {
+        let before = self.in_flight.len();
+        let failing = |batch: &InFlight| dial.is_none_or(|dial| batch.dial == dial);
+        let (failed, left): (Vec<_>, Vec<_>) =
+            core::mem::take(&mut self.in_flight).into_iter().partition(failing);
+        self.in_flight = left;
+        for batch in failed {
             out.intents.push(Intent::AbortFetch { peer: self.peer, batch: batch.id });
             self.fail_items(batch, cause.cloned(), out);
         }
+        self.in_flight.len() < before
     }
 
     pub(super) fn fail_queue<W>(&mut self, cause: Option<&Cause>, out: &mut Effects<W>) {

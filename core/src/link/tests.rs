@@ -1,5 +1,7 @@
 //! The link's promises, one test each.
 
+mod leaving;
+
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
@@ -36,7 +38,7 @@ impl Bench {
         let mut config = LinkConfig::default();
         configure(&mut config);
         let (mut out, now) = (Effects::new(), Instant::from_nanos(5));
-        let link = Link::new(PEER, "peer:1".into(), config, 3, now, &mut out);
+        let link = Link::new((PEER, 0), "peer:1".into(), config, 3, now, &mut out);
         Self { link, out, now }
     }
 
@@ -44,7 +46,7 @@ impl Bench {
     fn up(configure: impl FnOnce(&mut LinkConfig)) -> Self {
         let mut bench = Self::new(configure);
         assert_eq!(bench.dials(), 1);
-        bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
+        bench.connect();
         bench
     }
 
@@ -97,8 +99,18 @@ impl Bench {
         self.lose();
     }
 
+    /// The dial fails, or the connection breaks.
     fn lose(&mut self) {
-        self.link.handle_disconnected(self.now, None, &mut self.out);
+        let dial = self.link.connection.or(self.link.dialled).expect("there is a connection, or a dial");
+        self.link.handle_disconnected(self.now, dial, None, &mut self.out);
+    }
+
+    /// The dial succeeds. Answers the connection.
+    fn connect(&mut self) -> DialId {
+        let dial = self.link.dialled.expect("a dial is under way");
+        let disposition = self.link.handle_connected(self.now, dial, Protocol::Batched, &mut self.out);
+        assert_eq!(disposition, Disposition::Applied);
+        dial
     }
 
     fn sleep_to_wake(&mut self) {
@@ -142,7 +154,7 @@ fn batches_are_bounded_by_keys_and_by_bytes() {
     for n in [1, 2, 3, 100, 4] {
         bench.fetch(n).unwrap();
     }
-    bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
+    bench.connect();
     let batches: Vec<_> = bench.sent().into_iter().map(|(_, flights, _)| flights).collect();
     assert_eq!(batches, [[1, 2].to_vec(), [3].to_vec(), [100].to_vec(), [4].to_vec()]);
 }
@@ -182,7 +194,7 @@ fn a_lost_connection_is_redialled_at_once_and_fetches_wait_for_that() {
     assert_eq!(bench.settled(), [(1, false)]);
     assert_eq!(bench.dials(), 1);
     bench.fetch(2).unwrap();
-    bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
+    bench.connect();
     assert_eq!(bench.sent()[0].1, [2]);
 }
 
@@ -207,7 +219,7 @@ fn a_dead_peer_costs_one_dial_and_then_refuses_at_once_until_it_is_back() {
     }
     assert_eq!(bench.link.stats().opened, 1, "it never closed in between");
     bench.sleep_to_wake();
-    bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
+    bench.connect();
     bench.out.drain_intents();
     bench.fetch(3).unwrap();
     bench.fetch(4).unwrap();
@@ -226,7 +238,7 @@ fn a_peer_that_shows_itself_is_redialled_at_once_but_not_in_a_loop() {
     assert_eq!(seen(&mut bench), Disposition::Applied);
     assert_eq!(seen(&mut bench), Disposition::Stale);
     assert_eq!(bench.dials(), 1);
-    bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
+    bench.connect();
     assert!(bench.link.is_connected());
     assert_eq!(seen(&mut bench), Disposition::Stale);
 }
@@ -331,7 +343,7 @@ fn a_dial_that_is_never_answered_is_given_up_in_time() {
     assert_eq!(bench.settled(), [(1, false)]);
     assert!(!bench.link.is_up());
     // The dial succeeds after all: a probe may go.
-    bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
+    bench.connect();
     bench.fetch(2).unwrap();
     assert_eq!(bench.sent()[0].1, [2]);
 }
@@ -400,7 +412,7 @@ fn what_a_batch_leaves_unanswered_is_unreachable() {
     let mut bench = Bench::new(|_| {});
     bench.fetch(1).unwrap();
     bench.fetch(2).unwrap();
-    bench.link.handle_connected(bench.now, Protocol::Batched, &mut bench.out);
+    bench.connect();
     let (batch, ..) = bench.sent()[0];
     bench.reply(batch, &[1]);
     bench.close(batch, BatchEnd::Complete);

@@ -1,6 +1,10 @@
 //! The shard's promises, one test each.
 
+mod expiry;
+mod limits;
+mod peers;
 mod random;
+mod removal;
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -209,121 +213,6 @@ fn foreign_ids_are_stale() {
 }
 
 #[test]
-fn the_owner_is_asked_and_its_value_becomes_a_hot_copy_for_no_longer_than_the_owner_keeps_it() {
-    let mut bench = Bench::new(3, |config| config.hot_ttl = 30 * SECOND);
-    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
-    bench.wait(&k, 1);
-    let (peer, flight, attempt, _) = bench.take_fetch();
-    assert_eq!(peer, PeerId::new(1));
-    let outcome = Outcome::Value { value: Value::from(&b"v"[..]), ttl: Some(2 * SECOND) };
-    bench.fetched(flight, attempt, outcome);
-    assert_eq!(bench.served(), [(1, Ok(b"v".to_vec()))]);
-    assert_eq!(bench.hit(&k), Some(Level::Hot));
-    bench.pass(2 * SECOND);
-    assert_eq!(bench.hit(&k), None);
-}
-
-#[test]
-fn a_request_of_a_peer_is_never_forwarded() {
-    let mut bench = Bench::new(3, |_| {});
-    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
-    bench.wait_by(&k, 1, Route::LocalOnly);
-    let load = bench.take_load();
-    assert!(bench.out.drain_calls().next().is_none());
-    bench.loaded(load, value("v"));
-    // Asked for as a successor, it is a hot copy: this node does not own the key.
-    assert_eq!(bench.hit(&k), Some(Level::Hot));
-}
-
-#[test]
-fn a_request_of_a_peer_does_not_wait_for_a_fetch_that_may_be_waiting_for_it() {
-    let mut bench = Bench::new(3, |_| {});
-    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
-    bench.wait(&k, 1);
-    let (_, flight, attempt, _) = bench.take_fetch();
-    bench.wait_by(&k, 2, Route::LocalOnly);
-    let load = bench.take_load();
-    // Own callers that come now join the load that is sure to end.
-    bench.wait(&k, 3);
-    bench.loaded(load, value("local"));
-    assert_eq!(bench.served(), [(2, Ok(b"local".to_vec())), (3, Ok(b"local".to_vec()))]);
-    bench.fetched(flight, attempt, value("peer"));
-    assert_eq!(bench.served(), [(1, Ok(b"peer".to_vec()))]);
-}
-
-#[test]
-fn an_unreachable_owner_is_followed_by_its_successor_and_then_by_the_local_origin() {
-    let mut bench = Bench::new(4, |_| {});
-    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1), PeerId::new(2)]);
-    bench.wait(&k, 1);
-    let (peer, flight, first, _) = bench.take_fetch();
-    assert_eq!(peer, PeerId::new(1));
-    assert_eq!(bench.fetched(flight, first, Outcome::Unreachable(None)), Disposition::Retrying);
-    let (peer, flight, second, _) = bench.take_fetch();
-    assert_eq!(peer, PeerId::new(2));
-    // What the first source says now is of an attempt that is over.
-    assert_eq!(bench.fetched(flight, first, Outcome::Unreachable(None)), Disposition::Stale);
-    assert_eq!(bench.fetched(flight, second, Outcome::Unreachable(None)), Disposition::Retrying);
-    let load = bench.take_load();
-    bench.loaded(load, value("v"));
-    assert_eq!(bench.served(), [(1, Ok(b"v".to_vec()))]);
-    assert_eq!(bench.shard.stats().peer_errors, 2);
-}
-
-#[test]
-fn a_value_from_a_successor_is_delivered_and_not_kept() {
-    let mut bench = Bench::new(4, |_| {});
-    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1), PeerId::new(2)]);
-    bench.wait(&k, 1);
-    let (_, flight, attempt, _) = bench.take_fetch();
-    bench.fetched(flight, attempt, Outcome::Unreachable(None));
-    let (_, flight, attempt, _) = bench.take_fetch();
-    bench.fetched(flight, attempt, value("v"));
-    assert_eq!(bench.served(), [(1, Ok(b"v".to_vec()))]);
-    assert_eq!(bench.hit(&k), None, "a removal might reach this node before the successor");
-}
-
-#[test]
-fn a_successor_that_is_this_node_loads_here() {
-    let mut bench = Bench::new(4, |_| {});
-    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1), ME]);
-    bench.wait(&k, 1);
-    let (_, flight, attempt, _) = bench.take_fetch();
-    bench.fetched(flight, attempt, Outcome::Unreachable(None));
-    bench.take_load();
-}
-
-#[test]
-fn a_value_of_an_earlier_attempt_serves_and_stops_the_attempt_in_progress() {
-    let mut bench = Bench::new(4, |_| {});
-    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1), PeerId::new(2)]);
-    bench.wait(&k, 1);
-    let (_, flight, first, _) = bench.take_fetch();
-    bench.fetched(flight, first, Outcome::Unreachable(None));
-    bench.take_fetch();
-    assert_eq!(bench.fetched(flight, first, value("late")), Disposition::Applied);
-    assert_eq!(bench.served(), [(1, Ok(b"late".to_vec()))]);
-    assert!(
-        matches!(bench.out.drain_calls().next(), Some(Call::Cancel { peer, .. }) if peer == PeerId::new(2))
-    );
-}
-
-#[test]
-fn a_fetch_that_turns_to_the_origin_joins_the_load_that_is_there() {
-    let mut bench = Bench::new(2, |config| config.peer_attempts = 1);
-    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
-    bench.wait(&k, 1);
-    let (_, flight, attempt, _) = bench.take_fetch();
-    bench.wait_by(&k, 2, Route::LocalOnly);
-    let load = bench.take_load();
-    bench.fetched(flight, attempt, Outcome::Unreachable(None));
-    assert!(bench.out.is_empty());
-    bench.loaded(load, value("v"));
-    assert_eq!(bench.served(), [(1, Ok(b"v".to_vec())), (2, Ok(b"v".to_vec()))]);
-    assert_eq!(bench.shard.usage().flights, 0);
-}
-
-#[test]
 fn the_owners_not_found_is_final_and_is_kept_by_the_owner() {
     let mut bench = Bench::new(2, |_| {});
     let theirs = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
@@ -354,69 +243,6 @@ fn a_failed_load_is_told_to_all_and_kept_by_nobody() {
     assert_eq!(bench.served(), [(1, Err(FailureKind::OriginFailed)), (2, Err(FailureKind::OriginFailed))]);
     bench.wait("k", 3);
     bench.take_load();
-}
-
-#[test]
-fn a_load_that_began_before_a_removal_serves_who_waits_and_enters_no_cache() {
-    let mut bench = Bench::alone();
-    bench.wait("k", 1);
-    let old = bench.take_load();
-    bench.shard.invalidate(bench.now, &key("k"), &mut bench.out);
-    // A caller after the removal does not join the load from before it.
-    bench.wait("k", 2);
-    let new = bench.take_load();
-    bench.loaded(new, value("new"));
-    bench.loaded(old, value("old"));
-    assert_eq!(bench.served(), [(1, Ok(b"old".to_vec())), (2, Ok(b"new".to_vec()))]);
-    assert_eq!(bench.shard.get(bench.now, &key("k")).unwrap().unwrap().value.as_bytes(), b"new");
-    assert_eq!(bench.shard.stats().fenced_dropped, 1);
-}
-
-#[test]
-fn a_flush_forgets_every_key_of_the_group_and_fences_its_loads() {
-    let mut bench = Bench::alone();
-    bench.wait("held", 1);
-    let load = bench.take_load();
-    bench.loaded(load, value("v"));
-    bench.wait("loading", 2);
-    let old = bench.take_load();
-    assert!(bench.shard.flush(bench.now, G));
-    assert_eq!(bench.hit("held"), None);
-    bench.wait("loading", 3);
-    let new = bench.take_load();
-    bench.loaded(old, value("old"));
-    assert_eq!(bench.hit("loading"), None);
-    bench.loaded(new, value("new"));
-    assert_eq!(bench.served().len(), 3);
-    assert_eq!(bench.shard.get(bench.now, &key("loading")).unwrap().unwrap().value.as_bytes(), b"new");
-}
-
-#[test]
-fn clearing_forgets_all_at_once_and_fences_what_is_loading() {
-    let mut bench = Bench::alone();
-    bench.wait("held", 1);
-    let load = bench.take_load();
-    bench.loaded(load, value("v"));
-    bench.wait("loading", 2);
-    let load = bench.take_load();
-    bench.shard.clear(bench.now, &mut bench.out);
-    assert_eq!((bench.shard.usage().entries, bench.hit("held")), (0, None));
-    bench.loaded(load, value("v"));
-    assert_eq!((bench.served().len(), bench.hit("loading")), (2, None));
-}
-
-#[test]
-fn a_removed_group_answers_nothing_and_starts_empty_when_it_comes_back() {
-    let mut bench = Bench::alone();
-    bench.wait("k", 1);
-    let load = bench.take_load();
-    bench.loaded(load, value("v"));
-    assert!(bench.shard.remove_group(G));
-    assert!(!bench.shard.remove_group(G));
-    assert_eq!(bench.hit("k"), None);
-    assert_eq!(bench.request("k", 2, Route::Cluster).unwrap_err(), LoadError::NoSuchGroup);
-    bench.shard.add_group(G, GroupConfig::default()).unwrap();
-    assert_eq!(bench.hit("k"), None);
 }
 
 #[test]
@@ -466,95 +292,6 @@ fn a_flight_lasts_as_long_as_its_most_patient_waiter_and_no_longer_than_the_cap(
 }
 
 #[test]
-fn a_peer_is_told_less_time_than_is_left_and_is_asked_again_for_who_waits_longer() {
-    let mut bench = Bench::new(2, |config| config.deadline_margin = SECOND);
-    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
-    let until = |bench: &Bench, time| bench.now.saturating_add(time);
-    let (short, long) = (until(&bench, 3 * SECOND), until(&bench, 9 * SECOND));
-    let _ = bench.request_until(&k, 1, Route::Cluster, short);
-    let (_, flight, attempt, told) = bench.take_fetch();
-    assert_eq!(told, until(&bench, 2 * SECOND));
-    let _ = bench.request_until(&k, 2, Route::Cluster, long);
-    bench.pass(2 * SECOND);
-    assert_eq!(bench.fetched(flight, attempt, failed(FailureKind::Deadline)), Disposition::Retrying);
-    let (peer, flight, attempt, told) = bench.take_fetch();
-    assert_eq!((peer, told), (PeerId::new(1), until(&bench, 6 * SECOND)));
-    bench.pass(6 * SECOND);
-    assert_eq!(bench.fetched(flight, attempt, failed(FailureKind::Deadline)), Disposition::Applied);
-}
-
-#[test]
-fn work_per_timeout_is_bounded_and_what_is_left_wants_to_be_called_now() {
-    let mut bench = Bench::new(1, |config| config.work_per_call = NonZeroU32::new(2).unwrap());
-    for (waiter, k) in ["a", "b", "c"].into_iter().enumerate() {
-        bench.wait(k, waiter as u32);
-    }
-    bench.pass(60 * SECOND);
-    assert_eq!(bench.shard.handle_timeout(bench.now, &mut bench.out), Wake::Now);
-    assert_eq!(bench.served().len(), 2);
-    assert_eq!(bench.shard.handle_timeout(bench.now, &mut bench.out), Wake::Idle);
-    assert_eq!(bench.served().len(), 1);
-}
-
-#[test]
-fn limits_of_one_refuse_and_say_which_limit() {
-    let one = NonZeroU32::MIN;
-    let mut bench = Bench::new(1, |config| config.max_flights = one);
-    bench.wait("a", 1);
-    assert_eq!(bench.request("b", 2, Route::Cluster).unwrap_err(), LoadError::FlightsFull { max: 1 });
-    bench.wait("a", 3);
-
-    let mut bench = Bench::new(1, |config| config.max_waiters = one);
-    bench.wait("a", 1);
-    assert_eq!(bench.request("a", 2, Route::Cluster).unwrap_err(), LoadError::WaitersFull { max: 1 });
-    assert_eq!(bench.shard.stats().rejected, 1);
-
-    let mut bench = Bench::alone();
-    let group = GroupConfig { max_loads: one, ..GroupConfig::default() };
-    bench.shard.add_group(G, group).unwrap();
-    bench.wait("a", 1);
-    assert_eq!(bench.request("b", 2, Route::Cluster).unwrap_err(), LoadError::GroupLoadsFull { max: 1 });
-}
-
-#[test]
-fn bad_keys_and_past_deadlines_are_refused() {
-    let mut bench = Bench::new(1, |config| config.max_key_len = core::num::NonZeroUsize::new(3).unwrap());
-    assert_eq!(bench.request("", 1, Route::Cluster).unwrap_err(), LoadError::EmptyKey);
-    assert_eq!(
-        bench.request("four", 1, Route::Cluster).unwrap_err(),
-        LoadError::KeyTooLong { len: 4, max: 3 }
-    );
-    let now = bench.now;
-    assert_eq!(bench.request_until("k", 1, Route::Cluster, now).unwrap_err(), LoadError::DeadlinePassed);
-    assert!(bench.out.is_empty());
-}
-
-#[test]
-fn a_value_over_the_limit_is_a_failure_that_names_the_limit() {
-    let mut bench = Bench::new(1, |config| config.max_value_len = core::num::NonZeroUsize::new(4).unwrap());
-    bench.wait("k", 1);
-    let load = bench.take_load();
-    bench.loaded(load, value("12345"));
-    let completion = bench.out.drain_completions().next().unwrap();
-    let failure = completion.result.unwrap_err();
-    assert_eq!(failure.kind, FailureKind::ValueTooLarge);
-    assert!(format!("{}", failure.cause.unwrap()).contains("limit is 4"));
-    assert_eq!(bench.hit("k"), None);
-}
-
-#[test]
-fn a_value_that_does_not_fit_its_share_is_delivered_and_not_stored() {
-    let mut bench = Bench::new(1, |config| config.budget = 64 << 10);
-    bench.wait("k", 1);
-    let load = bench.take_load();
-    let large = vec![7; 100 << 10];
-    bench.loaded(load, Outcome::Value { value: Value::from(large.clone()), ttl: None });
-    assert_eq!(bench.served(), [(1, Ok(large))]);
-    assert_eq!(bench.hit("k"), None);
-    assert_eq!(bench.shard.stats().not_stored, 1);
-}
-
-#[test]
 fn keys_with_equal_hashes_are_kept_apart() {
     let mut bench = Bench::alone();
     let collide = |text: &'static str| HashedKey::new(G, text.as_bytes(), 42);
@@ -578,21 +315,6 @@ fn keys_with_equal_hashes_are_kept_apart() {
         let held = bench.shard.get(bench.now, &collide(text)).unwrap().unwrap();
         assert_eq!(held.value.as_bytes(), text.as_bytes());
     }
-}
-
-#[test]
-fn a_ring_that_changes_in_mid_flight_strands_nobody() {
-    let mut bench = Bench::new(3, |_| {});
-    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
-    bench.wait(&k, 1);
-    let (_, flight, attempt, _) = bench.take_fetch();
-    bench.shard.handle_ring(bench.now, ring(1));
-    assert_eq!(bench.fetched(flight, attempt, Outcome::Unreachable(None)), Disposition::Retrying);
-    let load = bench.take_load();
-    bench.loaded(load, value("v"));
-    assert_eq!(bench.served(), [(1, Ok(b"v".to_vec()))]);
-    // The key is this node's now.
-    assert_eq!(bench.hit(&k), Some(Level::Main));
 }
 
 #[test]
@@ -626,117 +348,4 @@ fn a_shutdown_fails_who_waits_refuses_who_comes_and_still_serves_hits() {
     );
     assert_eq!(bench.request("c", 4, Route::Cluster).unwrap_err(), LoadError::Stopped);
     assert_eq!(bench.hit("held"), Some(Level::Main));
-}
-
-#[test]
-fn jitter_takes_off_a_part_of_the_ttl_and_never_adds() {
-    let mut bench = Bench::alone();
-    let group = GroupConfig { ttl: Some(100 * SECOND), ttl_jitter_per_mille: 200, ..GroupConfig::default() };
-    bench.shard.add_group(G, group).unwrap();
-    let mut expiries = Vec::new();
-    for n in 0..20 {
-        let k = format!("k{n}");
-        bench.wait(&k, n);
-        let load = bench.take_load();
-        bench.loaded(load, value("v"));
-        expiries.push(bench.shard.get(bench.now, &key(&k)).unwrap().unwrap().expires);
-    }
-    let (low, high) = (bench.now.saturating_add(80 * SECOND), bench.now.saturating_add(100 * SECOND));
-    assert!(expiries.iter().all(|&at| low <= at && at <= high));
-    expiries.dedup();
-    assert!(expiries.len() > 10);
-}
-
-fn lenient(bench: &mut Bench) {
-    let group = GroupConfig {
-        ttl: Some(10 * SECOND),
-        stale_while_revalidate: 5 * SECOND,
-        stale_if_error: 20 * SECOND,
-        ..GroupConfig::default()
-    };
-    bench.shard.add_group(G, group).unwrap();
-    bench.wait("k", 1);
-    let load = bench.take_load();
-    bench.loaded(load, value("old"));
-    bench.served();
-}
-
-#[test]
-fn an_expired_value_is_given_out_while_one_load_brings_the_next() {
-    let mut bench = Bench::alone();
-    lenient(&mut bench);
-    bench.pass(12 * SECOND);
-    assert_eq!(bench.hit("k"), None, "it is no hit");
-    for waiter in [2, 3] {
-        let Ok(Load::Ready { answer, waiter: back }) = bench.request("k", waiter, Route::Cluster) else {
-            panic!()
-        };
-        assert_eq!((answer.unwrap().value.as_bytes(), back), (&b"old"[..], waiter));
-    }
-    let load = bench.take_load();
-    assert!(bench.out.is_empty(), "one load, and nobody waits for it");
-    bench.loaded(load, value("new"));
-    assert!(bench.served().is_empty());
-    assert_eq!(bench.shard.get(bench.now, &key("k")).unwrap().unwrap().value.as_bytes(), b"new");
-    assert_eq!(bench.shard.stats().stale_hits, 2);
-}
-
-#[test]
-fn an_expired_value_is_given_out_when_loading_it_anew_fails_or_takes_too_long() {
-    let mut bench = Bench::alone();
-    lenient(&mut bench);
-    bench.pass(16 * SECOND);
-    bench.wait("k", 2);
-    let load = bench.take_load();
-    bench.loaded(load, failed(FailureKind::OriginFailed));
-    assert_eq!(bench.served(), [(2, Ok(b"old".to_vec()))]);
-    bench.wait("k", 3);
-    bench.pass(10 * SECOND);
-    let _ = bench.shard.handle_timeout(bench.now, &mut bench.out);
-    assert_eq!(bench.served(), [(3, Ok(b"old".to_vec()))]);
-    assert_eq!(bench.shard.stats().stale_rescues, 2);
-}
-
-#[test]
-fn no_expired_value_is_given_out_beyond_the_ceiling_or_against_an_answer() {
-    let mut bench = Bench::alone();
-    lenient(&mut bench);
-    bench.pass(16 * SECOND);
-    bench.wait("k", 2);
-    let load = bench.take_load();
-    bench.loaded(load, failed(FailureKind::NotFound));
-    assert_eq!(bench.served(), [(2, Err(FailureKind::NotFound))]);
-
-    let mut bench = Bench::alone();
-    lenient(&mut bench);
-    bench.pass(30 * SECOND);
-    bench.wait("k", 2);
-    let load = bench.take_load();
-    bench.loaded(load, failed(FailureKind::OriginFailed));
-    assert_eq!(bench.served(), [(2, Err(FailureKind::OriginFailed))]);
-}
-
-#[test]
-fn a_removal_or_a_flush_leaves_no_expired_value_to_give_out() {
-    for flush in [false, true] {
-        let mut bench = Bench::alone();
-        lenient(&mut bench);
-        bench.pass(12 * SECOND);
-        bench.wait_after(flush);
-        let load = bench.take_load();
-        bench.loaded(load, failed(FailureKind::OriginFailed));
-        assert_eq!(bench.served(), [(9, Err(FailureKind::OriginFailed))]);
-    }
-}
-
-#[test]
-fn a_value_without_time_left_is_delivered_and_not_kept() {
-    let mut bench = Bench::new(2, |_| {});
-    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
-    bench.wait(&k, 1);
-    let (_, flight, attempt, _) = bench.take_fetch();
-    let outcome = Outcome::Value { value: Value::from(&b"v"[..]), ttl: Some(Duration::ZERO) };
-    bench.fetched(flight, attempt, outcome);
-    assert_eq!(bench.served(), [(1, Ok(b"v".to_vec()))]);
-    assert_eq!(bench.shard.usage().entries, 0);
 }

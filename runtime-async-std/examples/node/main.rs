@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     match async_std::task::block_on(run(&args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("node: {}", chain(&*error));
+            eprintln!("node: {}", groupcache_async_std::in_words(&*error));
             ExitCode::FAILURE
         }
     }
@@ -142,16 +142,4 @@ async fn etcd(endpoints: &[String]) -> Result<Arc<dyn Registry>, AnyError> {
 async fn etcd(_: &[String]) -> Result<Arc<dyn Registry>, AnyError> {
     Err("built without etcd: build with `--features etcd`, which needs protoc (Debian: protobuf-compiler)"
         .into())
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

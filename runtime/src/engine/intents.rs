@@ -8,15 +8,14 @@ use bytes::Bytes;
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable, Either, select};
 use futures_util::{FutureExt, StreamExt, pin_mut};
 use groupcache_core::{
-    Attempt, Batch, BatchEnd, Cause, Failure, FailureKind, FlightId, Instant, Intent, Invalidation, Key,
-    Outcome, PeerId, Protocol, RemovalId,
+    Attempt, Batch, BatchEnd, Cause, DialId, Disposition, Failure, FailureKind, FlightId, Instant, Intent,
+    Invalidation, Key, Outcome, PeerId, Protocol, RemovalId, in_words,
 };
 use groupcache_proto::v1::FetchRequest;
 
 use super::{Engine, Fx, lock};
-use crate::error::chain;
 use crate::peers::Peer;
-use crate::transport::{PeerChannel, PeerFault};
+use crate::transport::{Closed, PeerChannel, PeerFault};
 
 /// Origin loads that run, to stop them when nobody waits any more.
 #[derive(Debug, Default)]
@@ -43,12 +42,8 @@ impl Engine {
                     }
                 }
             }
-            Intent::Connect { peer, .. } => self.start_dial(peer),
-            Intent::Forget { peer } => {
-                if let Some(peer) = self.peers.remove(peer) {
-                    peer.disconnect();
-                }
-            }
+            Intent::Connect { peer, dial, .. } => self.start_dial(peer, dial),
+            Intent::Forget { peer } => self.forget_peer(peer),
             Intent::Invalidate { removal, peer, what, deadline } => {
                 self.start_invalidation(removal, peer, what, deadline);
             }
@@ -116,7 +111,7 @@ impl Engine {
 
     fn start_fetch(self: &Arc<Self>, batch: Batch) {
         let Some(peer) = self.peers.get(batch.peer) else { return };
-        let Some(channel) = peer.channel() else {
+        let Some(channel) = peer.channel_of(batch.dial) else {
             self.close_batch(&peer, &batch, BatchEnd::Failed(None));
             return;
         };
@@ -181,7 +176,8 @@ impl Engine {
         let [item] = &*batch.items else { return BatchEnd::Unimplemented };
         let Some(group) = self.groups.by_id(item.key.group()) else { return BatchEnd::Complete };
         let limit = self.clock.until(item.deadline);
-        let outcome = match channel.get(&group.name, item.key.as_bytes(), limit).await {
+        let accepted = || self.take_replies(peer, batch, []);
+        let outcome = match channel.get(&group.name, item.key.as_bytes(), limit, accepted).await {
             Ok(value) => Outcome::Value { value, ttl: None },
             Err(PeerFault::Unimplemented) => return BatchEnd::Unimplemented,
             Err(fault) => fault.into_outcome(),
@@ -213,37 +209,59 @@ impl Engine {
         self.carry_out(&mut fx);
     }
 
-    fn start_dial(self: &Arc<Self>, peer: PeerId) {
+    fn start_dial(self: &Arc<Self>, peer: PeerId, dial: DialId) {
         let Some(peer) = self.peers.get(peer) else { return };
         let engine = Arc::clone(self);
         self.rt.spawn(Box::pin(async move {
             let dialled =
                 PeerChannel::connect(&engine.rt, &peer.name, &engine.my_name(), &engine.config.transport)
                     .await;
-            let channel = match dialled {
-                Ok(channel) => channel,
+            match dialled {
+                Ok(channel) => engine.run_connection(&peer, dial, channel).await,
                 Err(error) => {
-                    tracing::debug!(peer = %peer.name, error = %chain(&error), "cannot reach the peer");
-                    // A slow dial may fail after a later one has succeeded: then it is no news.
-                    if peer.channel().is_none() {
-                        engine.disconnected(&peer, Arc::new(error));
-                    }
-                    return;
+                    tracing::debug!(peer = %peer.name, error = %in_words(&error), "cannot reach the peer");
+                    engine.disconnected(&peer, dial, Arc::new(error));
                 }
-            };
-            let (closed, protocol) = (channel.closed(), channel.protocol());
-            tracing::info!(peer = %peer.name, ?protocol, "connected to the peer");
-            let number = peer.connect(channel);
-            let mut fx = Fx::new();
-            let now = engine.clock.now();
-            engine.on_link(&peer, |link| link.handle_connected(now, protocol, &mut fx));
-            engine.carry_out(&mut fx);
-            let cause = closed.await;
-            if peer.lose(number) {
-                tracing::warn!(peer = %peer.name, %cause, "lost the connection to the peer");
-                engine.disconnected(&peer, cause);
             }
         }));
+    }
+
+    /// Takes on a connection, and tells the link what becomes of it.
+    async fn run_connection(self: &Arc<Self>, peer: &Arc<Peer>, dial: DialId, channel: PeerChannel) {
+        let (closed, gone, protocol) = (channel.closed(), channel.gone(), channel.protocol());
+        peer.connect(dial, channel);
+        let mut fx = Fx::new();
+        let now = self.clock.now();
+        let taken = self.on_link(peer, |link| link.handle_connected(now, dial, protocol, &mut fx));
+        self.carry_out(&mut fx);
+        if taken == Disposition::Stale {
+            return peer.lose(dial);
+        }
+        tracing::info!(peer = %peer.name, ?protocol, "connected to the peer");
+        let Closed { cause, in_order } = closed.await;
+        let now = self.clock.now();
+        let told = self.on_link(peer, |link| match in_order {
+            true => link.handle_draining(now, dial, &mut fx),
+            false => link.handle_lost(now, dial, &mut fx),
+        });
+        self.carry_out(&mut fx);
+        if told != Disposition::Stale {
+            tracing::warn!(peer = %peer.name, %cause, in_order, "the peer's connection takes no more calls");
+        }
+        // What has come by it is handed in by who asked: each lets go of the connection then.
+        peer.lose(dial);
+        gone.await;
+        self.disconnected(peer, dial, cause);
+    }
+
+    /// The peer has left the ring, and nothing is in flight any more. Where it is back already, another has taken its place.
+    fn forget_peer(&self, peer: PeerId) {
+        let Some(peer) = self.peers.get(peer) else { return };
+        let is_over = lock(&peer.link).is_closed();
+        if is_over {
+            self.peers.remove(&peer);
+            peer.disconnect();
+        }
     }
 
     /// A member has connected to this node: it is worth a dial.
@@ -257,10 +275,10 @@ impl Engine {
         self.carry_out(&mut fx);
     }
 
-    fn disconnected(self: &Arc<Self>, peer: &Peer, cause: Cause) {
+    fn disconnected(self: &Arc<Self>, peer: &Peer, dial: DialId, cause: Cause) {
         let mut fx = Fx::new();
         let now = self.clock.now();
-        self.on_link(peer, |link| link.handle_disconnected(now, Some(cause), &mut fx));
+        self.on_link(peer, |link| link.handle_disconnected(now, dial, Some(cause), &mut fx));
         self.carry_out(&mut fx);
     }
 

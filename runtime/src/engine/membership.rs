@@ -192,17 +192,23 @@ impl Engine {
             tracing::info!(epoch = ring.epoch().get(), ?members, "the ring has changed");
         }
         for member in ring.members().iter().filter(|member| member.id() != ME) {
-            if self.peers.get(member.id()).is_none() {
+            // A link that is closed may still be here, and cannot be opened again.
+            let is_linked = (&**self).with_link(member.id(), |link| {
+                let _ = link.handle_returned(now, fx);
+                !link.is_closed()
+            });
+            if is_linked != Some(true) {
                 let name = Arc::clone(member.shared_name());
+                let id = (member.id(), self.peers.next_generation());
                 let seed = self.seed(member.name());
-                let link = Link::new(member.id(), name, self.config.link.clone(), seed, now, fx);
+                let link = Link::new(id, name, self.config.link.clone(), seed, now, fx);
                 self.peers.add(Arc::new(Peer::new(link)));
             }
         }
         self.each_shard(|shard| shard.handle_ring(now, Arc::clone(ring)));
         for peer in self.peers.all() {
             if ring.member(peer.id).is_none() {
-                (&**self).with_link(peer.id, |link| link.close(now, fx));
+                (&**self).with_link(peer.id, |link| link.handle_left(now, fx));
             }
         }
     }

@@ -4,6 +4,8 @@ mod driver;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod memory;
+#[cfg(any(feature = "etcd", feature = "__fuzz"))]
+pub(crate) mod record;
 mod static_list;
 mod store;
 #[cfg(test)]

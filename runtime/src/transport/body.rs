@@ -1,7 +1,8 @@
 //! HTTP/2 as the generated clients want it, with what tonic leaves unchecked.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use tower_service::Service;
 
+use super::pulse::{Pulse, Silent};
 use crate::rt::BoxFuture;
 
 /// tonic panics on a value of this trailer that is not base64. Nothing here reads it, so it never gets there.
@@ -21,7 +23,9 @@ const STATUS: &str = "grpc-status";
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
     #[error("the connection failed")]
-    Connection(#[from] hyper::Error),
+    Connection(#[source] hyper::Error),
+    #[error("the connection was cut")]
+    Cut(#[source] Silent),
     #[error("the peer does not speak gRPC: HTTP status {0}")]
     NotGrpc(StatusCode),
     /// hyper reports a stream that was reset with CANCEL or NO_ERROR as ended, and tonic reports the missing status as UNKNOWN: which is how a
@@ -30,9 +34,25 @@ pub(super) enum CallError {
     Truncated,
 }
 
+impl CallError {
+    fn new(error: hyper::Error, pulse: Option<&Arc<Pulse>>) -> Self {
+        pulse.and_then(|pulse| pulse.silence()).map_or(Self::Connection(error), Self::Cut)
+    }
+}
+
 /// One connection's calls.
 #[derive(Clone, Debug)]
-pub(super) struct Http2(pub(super) SendRequest<tonic::body::Body>);
+pub(super) struct Http2 {
+    http: SendRequest<tonic::body::Body>,
+    /// Where the peer is not pinged.
+    pulse: Option<Arc<Pulse>>,
+}
+
+impl Http2 {
+    pub(super) const fn new(http: SendRequest<tonic::body::Body>, pulse: Option<Arc<Pulse>>) -> Self {
+        Self { http, pulse }
+    }
+}
 
 impl Service<Request<tonic::body::Body>> for Http2 {
     type Response = Response<AnswerBody>;
@@ -46,12 +66,20 @@ impl Service<Request<tonic::body::Body>> for Http2 {
     }
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
-        let answer = self.0.send_request(request);
-        Box::pin(async move { checked(answer.await?) })
+        let pulse = self.pulse.clone();
+        let number = pulse.as_ref().map(|pulse| pulse.begin());
+        let answer = self.http.send_request(request);
+        Box::pin(async move {
+            let answer = answer.await.map_err(|error| CallError::new(error, pulse.as_ref()))?;
+            if let (Some(pulse), Some(number)) = (&pulse, number) {
+                pulse.note_answer(number);
+            }
+            checked(answer, pulse)
+        })
     }
 }
 
-fn checked(answer: Response<Incoming>) -> Result<Response<AnswerBody>, CallError> {
+fn checked(answer: Response<Incoming>, pulse: Option<Arc<Pulse>>) -> Result<Response<AnswerBody>, CallError> {
     let (mut parts, inner) = answer.into_parts();
     let grpc =
         parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
@@ -59,7 +87,7 @@ fn checked(answer: Response<Incoming>) -> Result<Response<AnswerBody>, CallError
         return Err(CallError::NotGrpc(parts.status));
     }
     let complete = take_status(&mut parts.headers);
-    Ok(Response::from_parts(parts, AnswerBody { inner, complete }))
+    Ok(Response::from_parts(parts, AnswerBody { inner, complete, pulse }))
 }
 
 /// Whether the headers carry the call's status.
@@ -73,6 +101,7 @@ fn take_status(headers: &mut HeaderMap) -> bool {
 pub(super) struct AnswerBody {
     inner: Incoming,
     complete: bool,
+    pulse: Option<Arc<Pulse>>,
 }
 
 impl Body for AnswerBody {
@@ -83,7 +112,11 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CallError>>> {
-        Pin::new(&mut self.inner).poll_frame(cx).map(|frame| match frame {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let (Some(Ok(_)), Some(pulse)) = (&frame, &self.pulse) {
+            pulse.note_heard();
+        }
+        Poll::Ready(match frame {
             Some(Ok(frame)) => Some(Ok(match frame.into_trailers() {
                 Ok(mut trailers) => {
                     self.complete |= take_status(&mut trailers);
@@ -91,7 +124,7 @@ impl Body for AnswerBody {
                 }
                 Err(frame) => frame,
             })),
-            Some(Err(error)) => Some(Err(error.into())),
+            Some(Err(error)) => Some(Err(CallError::new(error, self.pulse.as_ref()))),
             None if self.complete => None,
             None => {
                 self.complete = true;

@@ -1,7 +1,8 @@
 //! The connection to one peer.
 
+use std::convert::Infallible;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_channel::oneshot;
-use futures_util::future::Shared;
+use futures_channel::{mpsc, oneshot};
+use futures_util::future::{Either, Shared, select};
 use futures_util::{FutureExt, Stream, StreamExt};
 use groupcache_core::{Cause, Failure, FailureKind, Protocol, Value};
 use groupcache_proto::groupcachepb::GetRequest;
@@ -23,6 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::body::Http2;
 use super::deadline::within;
+use super::pulse::Pulse;
 use super::tasks::{Spawner, Tasks};
 use super::{CONNECTION_WINDOW, FRAME, PeerFault, STREAM_WINDOW, TransportConfig};
 use crate::hyper_rt::HyperTimer;
@@ -85,7 +87,7 @@ struct ClosedByPeer;
 
 /// A connection to one peer. A clone is the same connection; the last one to go closes it, after the calls that are in flight.
 ///
-/// It does not redial: when [`closed`](Self::closed) resolves, whoever owns it connects anew.
+/// It does not redial: when [`closed`](Self::closed) resolves, whoever owns it connects anew. Calls in flight go on until [`gone`](Self::gone) resolves.
 #[derive(Clone)]
 pub(crate) struct PeerChannel {
     rt: Arc<dyn Runtime>,
@@ -93,12 +95,28 @@ pub(crate) struct PeerChannel {
     peer: PeerClient<Http2>,
     single: GroupCacheClient<Http2>,
     protocol: Protocol,
-    closed: Shared<BoxFuture<'static, Cause>>,
+    /// Where the peer is not pinged.
+    pulse: Option<Arc<Pulse>>,
+    closed: Shared<BoxFuture<'static, Closed>>,
+    gone: Shared<BoxFuture<'static, ()>>,
+    /// Keeps `gone` from resolving.
+    _alive: mpsc::Sender<Infallible>,
+}
+
+/// Why a connection takes no more calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Closed {
+    pub(crate) cause: Cause,
+    /// Whether the peer said so itself: it is about to stop, and answers what is in flight.
+    pub(crate) in_order: bool,
 }
 
 impl PeerChannel {
     /// Connects to `addr` (`host:port`) as the member `from` (may be empty), and asks for no keys, once: a peer that accepts and then says nothing is not connected, and the answer
     /// shows which [`protocol`](Self::protocol) the peer speaks.
+    ///
+    /// Whether a connection pings its peer is settled before the first byte, and what the peer speaks is known behind the first answer. So who turns out
+    /// not to be one of ours is dialled once more, by a connection that does not ping.
     ///
     /// # Errors
     /// There is no peer that answers within `connect_timeout`.
@@ -110,13 +128,19 @@ impl PeerChannel {
     ) -> Result<Self, TransportError> {
         let limit = config.connect_timeout;
         let connecting = async {
-            let mut channel = Self::dial(rt, addr, config).await?;
-            channel.protocol = channel
-                // The limit around all of this strikes first.
-                .probe(from, limit.saturating_mul(2))
-                .await
-                .map_err(|source| TransportError::NotAPeer { addr: addr.to_owned(), source })?;
-            Ok(channel)
+            let mut protocol = Protocol::Batched;
+            loop {
+                let channel = Self::dial(rt, addr, protocol, config).await?;
+                let shown = channel
+                    // The limit around all of this strikes first.
+                    .probe(from, limit.saturating_mul(2))
+                    .await
+                    .map_err(|source| TransportError::NotAPeer { addr: addr.to_owned(), source })?;
+                if shown == protocol {
+                    return Ok(channel);
+                }
+                protocol = shown;
+            }
         };
         let connected = within(&**rt, limit, connecting).await;
         connected.unwrap_or_else(|| Err(TransportError::Timeout { addr: addr.to_owned(), limit }))
@@ -125,6 +149,7 @@ impl PeerChannel {
     async fn dial(
         rt: &Arc<dyn Runtime>,
         addr: &str,
+        protocol: Protocol,
         config: &TransportConfig,
     ) -> Result<Self, TransportError> {
         let origin: Uri = format!("http://{addr}")
@@ -136,14 +161,17 @@ impl PeerChannel {
             .map_err(|source| TransportError::Connect { addr: addr.to_owned(), source })?;
 
         let (spawner, tasks) = Tasks::new();
-        let (http, connection) = http2(rt, spawner, config)
+        let (http, connection) = http2(rt, spawner, protocol, config)
             .handshake(io)
             .await
             .map_err(|source| TransportError::Handshake { addr: addr.to_owned(), source })?;
+        let (cut, cut_off) = oneshot::channel();
         let (closing, closed) = oneshot::channel();
-        rt.spawn(Box::pin(run(connection, tasks, closing)));
+        let (alive, mut all_gone) = mpsc::channel::<Infallible>(0);
+        rt.spawn(Box::pin(run(connection, tasks, cut_off, (closing, alive.clone()))));
 
-        let calls = Http2(http.clone());
+        let pulse = (protocol == Protocol::Single).then(|| Pulse::new(config, cut));
+        let calls = Http2::new(http.clone(), pulse.clone());
         Ok(Self {
             rt: Arc::clone(rt),
             http,
@@ -153,8 +181,13 @@ impl PeerChannel {
             single: GroupCacheClient::with_origin(calls, origin)
                 .max_decoding_message_size(config.max_message)
                 .max_encoding_message_size(config.max_message),
-            protocol: Protocol::Batched,
-            closed: cause_of(closed).boxed().shared(),
+            protocol,
+            pulse,
+            closed: async { closed.await.unwrap_or_else(|_| Closed::broken(Arc::new(ClosedByPeer))) }
+                .boxed()
+                .shared(),
+            gone: async move { while all_gone.next().await.is_some() {} }.boxed().shared(),
+            _alive: alive,
         })
     }
 
@@ -188,19 +221,42 @@ impl PeerChannel {
         }
     }
 
-    /// Asks for one key with the Go system's call. The value is copied into an allocation of its own.
+    /// Asks for one key with the Go system's call. The value is copied into an allocation of its own. `accepted` is called, once at most, when the peer
+    /// shows that it lives and is at work.
     ///
     /// # Errors
     /// What the peer answers in place of a value, or why it does not answer. A key that is not UTF-8 cannot be asked for this way: invalid.
-    pub(crate) async fn get(&self, group: &str, key: &[u8], limit: Duration) -> Result<Value, PeerFault> {
+    pub(crate) async fn get(
+        &self,
+        group: &str,
+        key: &[u8],
+        limit: Duration,
+        accepted: impl FnOnce(),
+    ) -> Result<Value, PeerFault> {
         let Ok(key) = std::str::from_utf8(key) else {
             let why = "the peer takes only UTF-8 keys";
             return Err(PeerFault::Status(Failure::with_message(FailureKind::InvalidKey, why)));
         };
         let request = GetRequest { group: group.to_owned(), key: key.to_owned() };
         let mut client = self.single.clone();
-        let answer = self.call(limit, client.get(timed(request, limit))).await?;
-        Ok(Value::from(answer.value))
+        let call = client.get(timed(request, limit));
+        let answer = match &self.pulse {
+            None => self.call(limit, call).await,
+            Some(pulse) => {
+                let watched = pulse.watch(&self.rt, limit, || self.ask_for_nothing(), call, accepted);
+                self.call(limit, watched).await
+            }
+        };
+        Ok(Value::from(answer?.value))
+    }
+
+    /// The call that takes a ping's place.
+    fn ask_for_nothing(&self) -> BoxFuture<'static, ()> {
+        let mut client = self.peer.clone();
+        Box::pin(async move {
+            // Whatever comes is an answer.
+            let _ = client.fetch(FetchRequest::default()).await;
+        })
     }
 
     /// Tells the peer to forget a key, or with `None` every key of the group.
@@ -227,9 +283,15 @@ impl PeerChannel {
         self.http.is_closed()
     }
 
-    /// Resolves when the connection takes no more calls, with the reason. Calls in flight may still be answered when the peer closed in order.
-    pub(crate) fn closed(&self) -> impl Future<Output = Cause> + Send + 'static {
+    /// Resolves when the connection takes no more calls. What is in flight may still be answered, or was and is yet to be read: until
+    /// [`gone`](Self::gone) resolves.
+    pub(crate) fn closed(&self) -> impl Future<Output = Closed> + Send + use<> {
         self.closed.clone()
+    }
+
+    /// Resolves when the connection is gone, and so is the last handle to it: whoever waited for an answer has let go of its own.
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.gone.clone()
     }
 
     async fn call<T>(
@@ -261,34 +323,60 @@ fn timed<T>(message: T, limit: Duration) -> Request<T> {
     request
 }
 
-fn http2(rt: &Arc<dyn Runtime>, spawner: Spawner, config: &TransportConfig) -> Builder<Spawner> {
+fn http2(
+    rt: &Arc<dyn Runtime>,
+    spawner: Spawner,
+    protocol: Protocol,
+    config: &TransportConfig,
+) -> Builder<Spawner> {
     let mut builder = Builder::new(spawner);
     builder
         .timer(HyperTimer::new(Arc::clone(rt)))
         .max_frame_size(FRAME)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .keep_alive_interval(config.keep_alive_interval)
+        .keep_alive_interval((protocol == Protocol::Batched).then_some(config.keep_alive_interval))
         .keep_alive_timeout(config.keep_alive_timeout)
-        // Go's servers cut off who pings them while nothing is asked.
         .keep_alive_while_idle(false);
     builder
 }
 
 type Http2Io = Http2Connection<Box<dyn Connection>, tonic::body::Body, Spawner>;
 
-/// Runs a connection: until it takes no more calls, which is told, and then until its last call is done.
-async fn run(connection: Http2Io, mut tasks: Tasks, closing: oneshot::Sender<Result<(), hyper::Error>>) {
-    let result = tasks.drive(pin!(connection)).await;
-    let _ = closing.send(result); // Nobody has to wait for it.
-    poll_fn(|cx| tasks.poll_idle(cx)).await;
+impl Closed {
+    const fn broken(cause: Cause) -> Self {
+        Self { cause, in_order: false }
+    }
 }
 
-async fn cause_of(closed: oneshot::Receiver<Result<(), hyper::Error>>) -> Cause {
-    match closed.await {
-        Ok(Err(error)) => Arc::new(error),
-        Ok(Ok(())) | Err(oneshot::Canceled) => Arc::new(ClosedByPeer),
-    }
+/// Runs a connection: until it takes no more calls, which is told, and then until its last call is done.
+///
+/// hyper's connection resolves at the peer's GOAWAY; what it has spawned goes on with the calls in flight. When the connection broke, that ends at once.
+async fn run(
+    connection: Http2Io,
+    mut tasks: Tasks,
+    cut_off: oneshot::Receiver<Cause>,
+    (closing, alive): (oneshot::Sender<Closed>, mpsc::Sender<Infallible>),
+) {
+    let cut_off = async {
+        match cut_off.await {
+            Ok(cause) => cause,
+            // Nobody is left who could cut it off.
+            Err(oneshot::Canceled) => pending().await,
+        }
+    };
+    let mut cut_off = pin!(cut_off);
+    let closed = match select(tasks.drive(pin!(connection)), cut_off.as_mut()).await {
+        Either::Left((Ok(()), _)) => Closed { cause: Arc::new(ClosedByPeer), in_order: true },
+        Either::Left((Err(error), _)) => Closed::broken(Arc::new(error)),
+        Either::Right((silent, _)) => {
+            let _ = closing.send(Closed::broken(silent)); // Nobody has to wait for it.
+            return;
+        }
+    };
+    let _ = closing.send(closed);
+    select(poll_fn(|cx| tasks.poll_idle(cx)), cut_off).await;
+    drop(alive);
 }
 
 /// The replies of a [`fetch`](PeerChannel::fetch), as they come.

@@ -4,10 +4,12 @@
 //! connection breaks. tonic contributes the framing and the generated stubs.
 
 mod answers;
+mod authority;
 mod body;
 mod client;
 mod deadline;
 mod handler;
+mod pulse;
 mod server;
 mod tasks;
 
@@ -19,9 +21,11 @@ use groupcache_core::{Cause, Failure, Outcome};
 use groupcache_proto::{RemoteStatus, failure_of_status};
 use tonic::{Code, Status};
 
-pub(crate) use client::PeerChannel;
+#[cfg(feature = "__fuzz")]
+pub(crate) use authority::replay::replay as replay_authority;
 #[cfg(test)]
 pub(crate) use client::TransportError;
+pub(crate) use client::{Closed, PeerChannel};
 pub(crate) use handler::{PeerService, Served};
 pub(crate) use server::PeerServer;
 
@@ -41,7 +45,7 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 pub(crate) struct TransportConfig {
     /// How long dialling may take, resolving and the first answer included.
     pub(crate) connect_timeout: Duration,
-    /// How long nothing may arrive while calls are in flight before the peer is pinged.
+    /// How long nothing may arrive while calls are in flight before the peer is pinged, or asked in place of that.
     pub(crate) keep_alive_interval: Duration,
     /// How long a ping may stay without an answer before the connection is given up.
     pub(crate) keep_alive_timeout: Duration,

@@ -20,6 +20,7 @@ use hyper::service::service_fn;
 use tonic::Status;
 use tower_service::Service;
 
+use super::authority::Tolerant;
 use super::deadline::within;
 use super::handler::{Handler, PeerService};
 use super::tasks::{Spawner, Tasks};
@@ -118,7 +119,7 @@ impl PeerServer {
         let (spawner, mut tasks) = Tasks::new();
         let server = self.clone();
         let service = service_fn(move |request| server.route(request));
-        let mut connection = pin!(self.http2(spawner).serve_connection(io, service));
+        let mut connection = pin!(self.http2(spawner).serve_connection(Tolerant::new(io), service));
 
         let result = match select(tasks.drive(connection.as_mut()), shutdown).await {
             Either::Left((result, _)) => Some(result),

@@ -15,6 +15,8 @@ use crate::rt::Runtime;
 use crate::test_rt::TestRuntime;
 
 mod faults;
+mod go_seed;
+mod keep_alive;
 mod stopping;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -154,6 +156,13 @@ impl Node {
     }
 }
 
+impl PeerChannel {
+    /// Asks for one key, whether or not it is accepted meanwhile.
+    async fn get_one(&self, group: &str, key: &[u8], limit: Duration) -> Result<Value, PeerFault> {
+        self.get(group, key, limit, || ()).await
+    }
+}
+
 fn batch(keys: &[&str]) -> FetchRequest {
     let mut request = FetchRequest::new(77);
     for key in keys {
@@ -196,23 +205,25 @@ async fn one_key_makes_the_round_trip() {
     for (key, value) in
         [("hit", &b"hit"[..]), ("empty", b""), ("miss", b"miss"), ("hit-ключ", "hit-ключ".as_bytes())]
     {
-        let got = peer.get("g", key.as_bytes(), SOON).await.expect(key);
+        let got = peer.get_one("g", key.as_bytes(), SOON).await.expect(key);
         assert_eq!(&got[..], value);
     }
-    let large = peer.get("g", b"large", SOON).await.expect("it is as large as the limit says");
+    let long = format!("hit{}", "k".repeat(70_000));
+    assert_eq!(&peer.get_one("g", long.as_bytes(), SOON).await.expect("a long key")[..], long.as_bytes());
+    let large = peer.get_one("g", b"large", SOON).await.expect("it is as large as the limit says");
     assert!(large.len() == MAX_VALUE && large.iter().all(|byte| *byte == 7));
 
-    assert_eq!(kind(peer.get("g", b"missing", SOON).await.expect_err("")), FailureKind::NotFound);
-    assert_eq!(kind(peer.get("g", b"", SOON).await.expect_err("")), FailureKind::InvalidKey);
-    assert_eq!(kind(peer.get("g", b"\xff", SOON).await.expect_err("")), FailureKind::InvalidKey);
-    let broken = peer.get("g", b"broken", SOON).await.expect_err("its origin fails");
+    assert_eq!(kind(peer.get_one("g", b"missing", SOON).await.expect_err("")), FailureKind::NotFound);
+    assert_eq!(kind(peer.get_one("g", b"", SOON).await.expect_err("")), FailureKind::InvalidKey);
+    assert_eq!(kind(peer.get_one("g", b"\xff", SOON).await.expect_err("")), FailureKind::InvalidKey);
+    let broken = peer.get_one("g", b"broken", SOON).await.expect_err("its origin fails");
     match broken {
         PeerFault::Status(failure) => assert_eq!(groupcache_proto::causes(&failure), "disk on fire"),
         other => panic!("{other:?}"),
     }
     // What a peer says of itself is no answer.
-    assert!(cause(peer.get("g", b"busy", SOON).await.expect_err("")).contains("overloaded"));
-    assert!(cause(peer.get("other", b"hit", SOON).await.expect_err("")).contains("`other`"));
+    assert!(cause(peer.get_one("g", b"busy", SOON).await.expect_err("")).contains("overloaded"));
+    assert!(cause(peer.get_one("other", b"hit", SOON).await.expect_err("")).contains("`other`"));
 
     drop(peer);
     eventually(|| node.server.connections() == 0).await;
@@ -269,7 +280,7 @@ async fn many_large_values_come_in_several_messages() {
 async fn a_value_over_the_limit_is_a_typed_error_and_spoils_no_other() {
     let node = node().await;
     let peer = node.connect().await;
-    assert_eq!(kind(peer.get("g", b"huge", SOON).await.expect_err("")), FailureKind::ValueTooLarge);
+    assert_eq!(kind(peer.get_one("g", b"huge", SOON).await.expect_err("")), FailureKind::ValueTooLarge);
     let reply =
         peer.fetch(batch(&["huge", "hit"]), SOON).next().await.expect("a reply").expect("of the peer");
     assert_eq!(words(reply), [(0, "the value is too large".to_owned()), (1, "hit".to_owned())]);
@@ -277,11 +288,11 @@ async fn a_value_over_the_limit_is_a_typed_error_and_spoils_no_other() {
     // A node that takes less than its peer sends.
     let strict = TransportConfig { max_message: 1000, ..config() };
     let peer = PeerChannel::connect(&rt(), &node.addr, "", &strict).await.expect("the node answers");
-    assert_eq!(kind(peer.get("g", b"large", SOON).await.expect_err("")), FailureKind::ValueTooLarge);
+    assert_eq!(kind(peer.get_one("g", b"large", SOON).await.expect_err("")), FailureKind::ValueTooLarge);
     assert!(
         cause(peer.fetch(batch(&["large"]), SOON).next().await.expect("").expect_err("")).contains("1000")
     );
-    assert_eq!(&peer.get("g", b"hit", SOON).await.expect("the connection is still good")[..], b"hit");
+    assert_eq!(&peer.get_one("g", b"hit", SOON).await.expect("the connection is still good")[..], b"hit");
 }
 
 #[tokio::test]
@@ -309,24 +320,24 @@ async fn a_dropped_call_drops_the_handler() {
 
     let single = tokio::spawn({
         let peer = peer.clone();
-        async move { peer.get("g", b"hang", SOON).await.map(drop) }
+        async move { peer.get_one("g", b"hang", SOON).await.map(drop) }
     });
     eventually(|| fake.started.load(Ordering::SeqCst) == 3).await;
     single.abort();
     eventually(|| fake.dropped.load(Ordering::SeqCst) == 3).await;
-    assert_eq!(&peer.get("g", b"hit", SOON).await.expect("the connection is still good")[..], b"hit");
+    assert_eq!(&peer.get_one("g", b"hit", SOON).await.expect("the connection is still good")[..], b"hit");
 }
 
 #[tokio::test]
 async fn a_handler_that_panics_costs_its_call_only() {
     let node = node().await;
     let peer = node.connect().await;
-    assert!(cause(peer.get("g", b"panic", SOON).await.expect_err("")).contains("panicked"));
+    assert!(cause(peer.get_one("g", b"panic", SOON).await.expect_err("")).contains("panicked"));
 
     let mut replies = peer.fetch(batch(&["hit", "panic"]), SOON);
     assert_eq!(words(replies.next().await.expect("a reply").expect("of the peer")), [(0, "hit".to_owned())]);
     assert!(cause(replies.next().await.expect("an end").expect_err("")).contains("panicked"));
-    assert_eq!(&peer.get("g", b"hit", SOON).await.expect("the connection is still good")[..], b"hit");
+    assert_eq!(&peer.get_one("g", b"hit", SOON).await.expect("the connection is still good")[..], b"hit");
 }
 
 #[tokio::test]
@@ -346,7 +357,7 @@ async fn five_hundred_calls_share_a_connection() {
         let peer = peer.clone();
         async move {
             let key = format!("{}{i}", if i % 2 == 0 { "hit" } else { "miss" });
-            let value = peer.get("g", key.as_bytes(), SOON).await.expect("a value");
+            let value = peer.get_one("g", key.as_bytes(), SOON).await.expect("a value");
             assert_eq!(&value[..], key.as_bytes());
         }
     });

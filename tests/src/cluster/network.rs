@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use groupcache_core::{
-    Attempt, Batch, BatchEnd, BatchId, Effects, Failure, FailureKind, Fetched, FlightId, Instant, Intent,
-    Invalidation, Key, LeaseId, MemberRecord, OpId, Outcome, PeerId, Protocol, RegistryIntent,
+    Attempt, Batch, BatchEnd, BatchId, DialId, Effects, Failure, FailureKind, Fetched, FlightId, Instant,
+    Intent, Invalidation, Key, LeaseId, MemberRecord, OpId, Outcome, PeerId, Protocol, RegistryIntent,
     RegistryOutcome, RemovalId, RequestId, RequestKey, Revision, Value,
 };
 
@@ -21,7 +21,7 @@ pub(super) enum Event {
         what: Box<Self>,
     },
     Loaded(FlightId, Attempt, Outcome),
-    Connected(PeerId, bool),
+    Connected(PeerId, DialId, bool),
     Registry(OpId, RegistryOutcome),
     Request {
         served: Served,
@@ -85,7 +85,7 @@ impl Cluster {
 
     /// Who a message to a peer is for: the life that the sender is connected with.
     fn address(&self, from: usize, peer: PeerId) -> Option<(usize, u32)> {
-        let to = index_of(self.members[from].peers.get(&peer)?);
+        let to = index_of(&self.members[from].peers.get(&peer)?.0);
         Some((to, self.members[to].life))
     }
 
@@ -104,10 +104,10 @@ impl Cluster {
                 self.send(me, to, &Event::RequestCancelled(Served { from: me, life, batch }));
             }
             Intent::Reply { request, results, last } => self.reply(me, request, results, last),
-            Intent::Connect { peer, name } => {
+            Intent::Connect { peer, dial, name } => {
                 let alive = self.members[index_of(&name)].alive;
-                self.members[me].peers.insert(peer, name.to_string());
-                self.schedule(DELAY, me, Event::Connected(peer, alive));
+                self.members[me].peers.insert(peer, (name.to_string(), dial));
+                self.schedule(DELAY, me, Event::Connected(peer, dial, alive));
             }
             Intent::Invalidate { removal, peer, what, .. } => {
                 let Some(to) = self.address(me, peer) else { return };
@@ -195,11 +195,12 @@ impl Cluster {
             Event::Loaded(flight, attempt, outcome) => {
                 self.turn(to, |node, now, out| node.handle_loaded(now, flight, attempt, outcome, out));
             }
-            Event::Connected(peer, true) => {
-                self.turn(to, |node, now, out| node.handle_connected(now, peer, Protocol::Batched, out));
+            Event::Connected(peer, dial, true) => {
+                let conn = (peer, dial);
+                self.turn(to, |node, now, out| node.handle_connected(now, conn, Protocol::Batched, out));
             }
-            Event::Connected(peer, false) => {
-                self.turn(to, |node, now, out| node.handle_disconnected(now, peer, None, out));
+            Event::Connected(peer, dial, false) => {
+                self.turn(to, |node, now, out| node.handle_disconnected(now, (peer, dial), None, out));
             }
             Event::Registry(op, outcome) => {
                 self.turn(to, |node, now, out| node.handle_registry(now, op, outcome, out));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_std::task::sleep;
+pub(super) use groupcache_runtime::in_words as chain;
 use groupcache_runtime::{
     GroupBuilder, GroupError, MemoryRegistry, OnAbandoned, Placement, ServerBuilder, StartError,
 };
@@ -167,17 +168,6 @@ impl Node {
         let quiet = || self.stat("waiters") == 0 && self.stat("flights") == 0;
         wait_for(&format!("node {} is quiet", self.number), quiet).await;
     }
-}
-
-/// An error and its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
 }
 
 /// Nodes and their origin.

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use groupcache_core::{
-    BatchEnd, BatchId, Call, Disposition, Effects, Failure, FailureKind, FetchItem, FlightId, GroupConfig,
-    GroupId, HashedKey, Instant, Intent, Key, Link, LinkConfig, LinkRefused, LoadRequest, Member, Outcome,
-    PeerId, Placement, Protocol, Ring, RingEpoch, Shard, ShardConfig, Value, Wake,
+    BatchEnd, BatchId, Call, DialId, Disposition, Effects, Failure, FailureKind, FetchItem, FlightId,
+    GroupConfig, GroupId, HashedKey, Instant, Intent, Key, Link, LinkConfig, LinkRefused, LoadRequest,
+    Member, Outcome, PeerId, Placement, Protocol, Ring, RingEpoch, Shard, ShardConfig, Value, Wake,
 };
 
 /// Each fetch that was taken is settled once, by its deadline, or cancelled; batches keep to their limits and windows; a refusal changes nothing;
-/// a wake is never for nothing; behind a close nothing is left.
+/// a wake is never for nothing; behind a close nothing is left. A peer that leaves in order, by the ring or by its connection, keeps its promises: what is
+/// in flight is not settled by that, nor by anything that becomes of another connection; and the link closes as soon as nothing is in flight.
 pub fn link(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     if let Ok(mut bench) = Bench::new(&mut bytes) {
@@ -33,12 +34,20 @@ struct Bench {
     taken: BTreeMap<FlightId, Instant>,
     open: BTreeMap<BatchId, Sent>,
     over: Vec<BatchId>,
+    /// All that were ever dialled; the one whose result is awaited; the connection that takes calls.
+    dials: Vec<DialId>,
+    awaited: Option<DialId>,
+    connection: Option<DialId>,
+    /// Whether the peer has left the ring.
+    left: bool,
     closed: bool,
+    generation: u32,
 }
 
 /// A batch that was sent: its flights by index, `None` once settled.
 struct Sent {
     flights: Vec<Option<FlightId>>,
+    dial: DialId,
     protocol: Protocol,
     accepted: bool,
 }
@@ -57,19 +66,45 @@ impl Bench {
         config.connect_timeout = Duration::from_millis(*bytes.choose(&[1, 500])?);
         let now = Instant::from_nanos(*bytes.choose(&[0, 1 << 40, u64::MAX - (1 << 50)])?);
         let mut out = Effects::new();
-        let link = Link::new(PEER, "peer:1".into(), config.clone(), bytes.arbitrary()?, now, &mut out);
-        let (taken, open, over) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        let mut bench = Self { link, out, config, now, taken, open, over, closed: false };
+        let link = Link::new((PEER, 0), "peer:1".into(), config.clone(), bytes.arbitrary()?, now, &mut out);
+        let mut bench = Self {
+            link,
+            out,
+            config,
+            now,
+            taken: BTreeMap::new(),
+            open: BTreeMap::new(),
+            over: Vec::new(),
+            dials: Vec::new(),
+            awaited: None,
+            connection: None,
+            left: false,
+            closed: false,
+            generation: 0,
+        };
         bench.check();
         if bytes.ratio(3, 4)? {
-            bench.link.handle_connected(now, Protocol::Batched, &mut bench.out);
+            bench.connected(bench.dials[0], Protocol::Batched);
         }
         Ok(bench)
     }
 
+    /// The peer is back after its link was closed: it has a new one.
+    fn renew(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+        self.generation += 1;
+        let (peer, config) = ((PEER, self.generation), self.config.clone());
+        self.link = Link::new(peer, "peer:1".into(), config, bytes.arbitrary()?, self.now, &mut self.out);
+        (self.left, self.closed) = (false, false);
+        self.check();
+        Ok(())
+    }
+
     fn step(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+        if self.closed {
+            self.renew(bytes)?;
+        }
         let (now, out) = (self.now, &mut self.out);
-        match bytes.int_in_range(0..=31)? {
+        match bytes.int_in_range(0..=36)? {
             0..=9 => self.fetch(bytes)?,
             10..=15 => self.reply(bytes)?,
             16..=18 => self.end_batch(bytes)?,
@@ -82,10 +117,12 @@ impl Bench {
             }
             21..=23 => {
                 let protocol = *bytes.choose(&[Protocol::Batched, Protocol::Batched, Protocol::Single])?;
-                self.link.handle_connected(now, protocol, out);
+                let dial = self.a_dial(self.awaited, bytes)?;
+                self.connected(dial, protocol);
             }
             24 => {
-                self.link.handle_disconnected(now, None, out);
+                let dial = self.a_dial(self.connection.or(self.awaited), bytes)?;
+                self.disconnected(dial);
             }
             25 => {
                 self.link.handle_seen(now, out);
@@ -95,6 +132,16 @@ impl Bench {
                 self.now = now.saturating_add(Duration::from_millis(millis));
                 self.time_out();
             }
+            31..=32 => {
+                let dial = self.a_dial(self.connection, bytes)?;
+                self.parting(dial, bytes.arbitrary()?);
+            }
+            33..=34 => self.leave(),
+            35 => {
+                let disposition = self.link.handle_returned(now, out);
+                assert_eq!(disposition == Disposition::Applied, self.left);
+                self.left = false;
+            }
             // A step back in time, seen by a call that changes nothing else.
             _ => {
                 let _ = self.link.handle_timeout(now.saturating_sub(Duration::from_secs(1)), out);
@@ -102,6 +149,66 @@ impl Bench {
         }
         self.check();
         Ok(())
+    }
+
+    /// Most often the one that matters.
+    fn a_dial(&self, likely: Option<DialId>, bytes: &mut Unstructured<'_>) -> Result<DialId> {
+        match likely {
+            Some(dial) if bytes.ratio(4, 5)? => Ok(dial),
+            _ => bytes.choose(&self.dials).copied(),
+        }
+    }
+
+    fn connected(&mut self, dial: DialId, protocol: Protocol) {
+        let disposition = self.link.handle_connected(self.now, dial, protocol, &mut self.out);
+        assert_eq!(disposition == Disposition::Applied, self.awaited == Some(dial));
+        if disposition == Disposition::Applied {
+            (self.awaited, self.connection) = (None, Some(dial));
+            assert!(self.link.is_connected());
+        }
+        self.check();
+    }
+
+    fn disconnected(&mut self, dial: DialId) {
+        let kept = self.open_but_on(Some(dial));
+        let disposition = self.link.handle_disconnected(self.now, dial, None, &mut self.out);
+        let concerned = [self.awaited, self.connection].contains(&Some(dial));
+        assert!(disposition == Disposition::Applied || kept.len() == self.open.len());
+        assert!(disposition == Disposition::Stale || concerned || kept.len() < self.open.len());
+        self.awaited = self.awaited.filter(|&awaited| awaited != dial);
+        self.connection = self.connection.filter(|&connection| connection != dial);
+        self.check();
+        assert_eq!(self.open_but_on(None), kept, "a connection takes its own batches with it, and no more");
+    }
+
+    fn parting(&mut self, dial: DialId, in_order: bool) {
+        let open = self.open_but_on(None);
+        let disposition = match in_order {
+            true => self.link.handle_draining(self.now, dial, &mut self.out),
+            false => self.link.handle_lost(self.now, dial, &mut self.out),
+        };
+        assert_eq!(disposition == Disposition::Applied, self.connection == Some(dial));
+        if disposition == Disposition::Applied {
+            self.connection = None;
+            assert!(!in_order || !self.link.is_up());
+        }
+        self.check();
+        assert_eq!(self.open_but_on(None), open, "what takes no more calls may still answer");
+        assert!(disposition == Disposition::Stale || self.link.is_up() || self.queued() == 0);
+    }
+
+    fn leave(&mut self) {
+        let open = self.open_but_on(None);
+        let disposition = self.link.handle_left(self.now, &mut self.out);
+        assert_eq!(disposition == Disposition::Stale, self.left);
+        (self.left, self.awaited) = (true, None);
+        self.check();
+        assert_eq!(self.open_but_on(None), open, "a promise is broken by a peer that leaves the ring");
+        assert_eq!(self.queued(), 0);
+    }
+
+    fn open_but_on(&self, dial: Option<DialId>) -> Vec<BatchId> {
+        self.open.iter().filter(|(_, sent)| Some(sent.dial) != dial).map(|(&id, _)| id).collect()
     }
 
     fn fetch(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
@@ -121,7 +228,7 @@ impl Bench {
                 assert!(self.out.is_empty(), "a refusal changes nothing");
                 match refused {
                     LinkRefused::QueueFull { max } => assert!(queued >= max as usize),
-                    LinkRefused::Closed => assert!(self.closed),
+                    LinkRefused::Closed => assert!(self.left),
                     LinkRefused::Down => assert!(!self.link.is_connected()),
                     other => panic!("{other:?}"),
                 }
@@ -234,7 +341,9 @@ impl Bench {
                     assert_eq!(Some(batch.deadline), batch.items.iter().map(|item| item.deadline).max());
                     assert!(batch.items.iter().all(|item| item.deadline > self.now));
                     let flights = batch.items.iter().map(|item| Some(item.flight)).collect();
-                    let sent = Sent { flights, protocol: batch.protocol, accepted: false };
+                    assert_eq!(Some(batch.dial), self.connection, "a batch goes out by what takes calls");
+                    let sent = Sent { flights, dial: batch.dial, protocol: batch.protocol, accepted: false };
+                    assert!(!self.over.contains(&batch.batch), "an id is given twice");
                     assert!(self.open.insert(batch.batch, sent).is_none());
                 }
                 Intent::AbortFetch { batch, .. } => {
@@ -243,7 +352,15 @@ impl Bench {
                     assert!(!wanted, "an aborted batch holds a fetch that is not settled");
                     self.over.push(batch);
                 }
-                Intent::Connect { peer, .. } | Intent::Forget { peer } => assert_eq!(peer, PEER),
+                Intent::Connect { peer, dial, .. } => {
+                    assert!(peer == PEER && !self.left && !self.dials.contains(&dial));
+                    self.dials.push(dial);
+                    self.awaited = Some(dial);
+                }
+                Intent::Forget { peer } => {
+                    assert!(peer == PEER && self.left && !self.closed);
+                    (self.closed, self.connection) = (true, None);
+                }
                 other => panic!("a link does not ask for {other:?}"),
             }
         }
@@ -253,14 +370,21 @@ impl Bench {
         assert!(sent.iter().all(|flight| self.taken.contains_key(flight)));
         assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), sent.len(), "a fetch is in two batches");
         assert!(self.open.len() <= self.config.max_open_batches.get() as usize);
-        let unaccepted = self.open.values().filter(|sent| !sent.accepted).count();
+        assert_eq!(
+            self.closed,
+            self.left && self.open.is_empty(),
+            "forgotten when nothing is in flight, not before"
+        );
+        assert!(!self.closed || self.taken.is_empty() && self.link.next_wake() == Wake::Idle);
+        let here = self.open.values().filter(|sent| Some(sent.dial) == self.connection);
+        let unaccepted = here.filter(|sent| !sent.accepted).count();
         assert!(unaccepted <= self.config.window.max(self.config.single_window).get() as usize);
         self.open.keys().for_each(|&id| assert!(self.link.wants(id)));
         self.over.iter().for_each(|&id| assert!(!self.link.wants(id)));
     }
 
     fn close(&mut self) {
-        self.closed = true;
+        self.left = true;
         self.link.close(self.now, &mut self.out);
         self.check();
         assert!(self.taken.is_empty() && self.open.is_empty(), "a close leaves nothing");

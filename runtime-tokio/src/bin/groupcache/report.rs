@@ -1,8 +1,9 @@
 //! How things end: exit codes, and errors as one sentence.
 
-use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+pub(crate) use groupcache_tokio::in_words as chain;
 
 /// Why the process ends without success: a sentence for stderr and an exit code that says what kind it was.
 #[derive(Debug)]
@@ -41,23 +42,6 @@ impl Exit {
     }
 }
 
-/// An error and all its causes as one sentence: `the origin failed: cannot read: Input/output error`.
-///
-/// A cause that an outer error already spells out is not said again.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut sentence = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !sentence.ends_with(&words) {
-            sentence.push_str(": ");
-            sentence.push_str(&words);
-        }
-        next = cause.source();
-    }
-    sentence
-}
-
 /// Writes a line to stderr. That nobody reads stderr any more is no reason to fail.
 pub(crate) fn say(line: &str) {
     drop(writeln!(io::stderr(), "{line}"));
@@ -71,23 +55,5 @@ pub(crate) fn print(bytes: &[u8]) -> Result<(), Exit> {
             Err(Exit::other(format!("cannot write to stdout: {error}")))
         }
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chain_of_causes_becomes_one_sentence_that_says_nothing_twice() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("the origin failed")]
-        struct Outer(#[source] io::Error);
-        assert_eq!(chain(&Outer(io::Error::other("disk on fire"))), "the origin failed: disk on fire");
-
-        #[derive(Debug, thiserror::Error)]
-        #[error("cannot read: {0}")]
-        struct Chatty(#[source] io::Error);
-        assert_eq!(chain(&Chatty(io::Error::other("disk on fire"))), "cannot read: disk on fire");
     }
 }

@@ -2,7 +2,6 @@
 
 mod dialer;
 mod endpoint;
-mod record;
 mod watch;
 
 use std::fmt;
@@ -21,7 +20,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use groupcache_core::{LeaseId, Revision, WatchEvent};
 use tower::util::BoxCloneSyncService;
 
-use super::{Granted, KeepAlive, Listing, Registration, Registry, RegistryError};
+use super::{Granted, KeepAlive, Listing, Registration, Registry, RegistryError, record};
 use crate::rt::Runtime;
 use dialer::{Dialer, Timing};
 

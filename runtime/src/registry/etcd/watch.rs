@@ -7,8 +7,8 @@ use etcd_client::{Event, WatchResponse, WatchStream};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use groupcache_core::{Cause, Change, Revision, WatchEvent};
 
-use super::{failed, record};
-use crate::registry::RegistryError;
+use super::failed;
+use crate::registry::{RegistryError, record};
 
 /// The events of a watch whose first response has come, up to its end.
 pub(super) fn events(stream: WatchStream, first: &WatchResponse) -> BoxStream<'static, WatchEvent> {

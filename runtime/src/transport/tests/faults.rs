@@ -19,7 +19,7 @@ use super::*;
 use crate::transport::body::Http2;
 use crate::transport::handler::Handler;
 
-async fn listener() -> (TcpListener, String) {
+pub(super) async fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let addr = listener.local_addr().expect("it listens").to_string();
     (listener, addr)
@@ -33,7 +33,7 @@ async fn raw(addr: &str) -> Http2 {
             .await
             .expect("HTTP/2");
     tokio::spawn(connection);
-    Http2(http)
+    Http2::new(http, None)
 }
 
 #[tokio::test]
@@ -77,92 +77,12 @@ async fn the_client_keeps_its_own_time() {
     let peer = node.connect().await;
     let start = Instant::now();
     // The server answers at the same limit: either may be first.
-    match peer.get("g", b"hang", Duration::from_millis(50)).await.expect_err("nothing comes") {
+    match peer.get_one("g", b"hang", Duration::from_millis(50)).await.expect_err("nothing comes") {
         PeerFault::Unreachable(cause) => assert_eq!(cause.to_string(), "no answer in 50ms"),
         PeerFault::Status(failure) => assert_eq!(failure.kind, FailureKind::Deadline),
         PeerFault::Unimplemented => panic!("it is implemented"),
     }
     assert!(start.elapsed() < SOON);
-}
-
-/// Passes bytes both ways until frozen; then it keeps both sockets open and passes nothing, as a stopped process does.
-async fn freezable(target: String) -> (String, Arc<AtomicBool>) {
-    let (listener, addr) = listener().await;
-    let frozen = Arc::new(AtomicBool::new(false));
-    let freeze = frozen.clone();
-    tokio::spawn(async move {
-        while let Ok((inbound, _)) = listener.accept().await {
-            let outbound = TcpStream::connect(&target).await.expect("the node listens");
-            let (inbound, outbound) = (inbound.into_split(), outbound.into_split());
-            tokio::spawn(pass(inbound.0, outbound.1, freeze.clone()));
-            tokio::spawn(pass(outbound.0, inbound.1, freeze.clone()));
-        }
-    });
-    (addr, frozen)
-}
-
-async fn pass(
-    from: tokio::net::tcp::OwnedReadHalf,
-    to: tokio::net::tcp::OwnedWriteHalf,
-    frozen: Arc<AtomicBool>,
-) {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        if from.readable().await.is_err() {
-            return;
-        }
-        if frozen.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
-        match from.try_read(&mut buffer) {
-            Ok(0) => return,
-            Ok(len) => {
-                let mut rest = &buffer[..len];
-                while !rest.is_empty() {
-                    to.writable().await.expect("the socket lives");
-                    rest = &rest[to.try_write(rest).unwrap_or(0)..];
-                }
-            }
-            Err(_) => tokio::task::yield_now().await,
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_peer_that_freezes_is_noticed_while_calls_wait() {
-    let node = node().await;
-    let (addr, frozen) = freezable(node.addr.clone()).await;
-    let quick = Duration::from_millis(150);
-    let config = TransportConfig { keep_alive_interval: quick, keep_alive_timeout: quick, ..config() };
-    let peer = PeerChannel::connect(&rt(), &addr, "", &config).await.expect("the node answers");
-
-    // Idle for longer than the interval, more than once: no ping, and the connection stays good.
-    for _ in 0..2 {
-        tokio::time::sleep(2 * quick).await;
-        assert_eq!(&peer.get("g", b"hit", SOON).await.expect("a value")[..], b"hit");
-    }
-    // A slow answer is not a dead peer: pings are answered meanwhile.
-    let held = tokio::spawn({
-        let peer = peer.clone();
-        async move { peer.get("g", b"held", SOON).await.map(drop) }
-    });
-    tokio::time::sleep(5 * quick).await;
-    node.fake.released.store(true, Ordering::SeqCst);
-    held.await.expect("no panic").expect("a value");
-
-    frozen.store(true, Ordering::SeqCst);
-    let start = Instant::now();
-    let fault = peer.get("g", b"hit", SOON).await.expect_err("it is frozen");
-    assert!(start.elapsed() < SOON / 2, "the keep-alive notices, not the time limit");
-    assert!(cause(fault).contains("keep-alive"), "and the cause says so");
-    tokio::time::timeout(SOON, peer.closed()).await.expect("it is told");
-    assert!(peer.is_closed());
-
-    let config = TransportConfig { connect_timeout: quick, ..config };
-    match PeerChannel::connect(&rt(), &addr, "", &config).await {
-        Err(TransportError::Timeout { limit, .. }) => assert_eq!(limit, quick),
-        other => panic!("{other:?}"),
-    }
 }
 
 #[tokio::test]
@@ -270,7 +190,7 @@ async fn statuses_of_other_makes_are_understood() {
     let peer =
         single_peer(|| trailers(&[("grpc-status", b"2"), ("grpc-message", b"record%20not%20found")])).await;
     assert_eq!(peer.protocol(), Protocol::Single);
-    match peer.get("g", b"k", SOON).await.expect_err("a status") {
+    match peer.get_one("g", b"k", SOON).await.expect_err("a status") {
         PeerFault::Status(failure) => {
             assert_eq!(failure.kind, FailureKind::OriginFailed);
             assert_eq!(groupcache_proto::causes(&failure), "record not found");
@@ -278,7 +198,7 @@ async fn statuses_of_other_makes_are_understood() {
         other => panic!("{other:?}"),
     }
     let peer = single_peer(|| trailers(&[("grpc-status", b"12")])).await;
-    assert!(matches!(peer.get("g", b"k", SOON).await, Err(PeerFault::Unimplemented)));
+    assert!(matches!(peer.get_one("g", b"k", SOON).await, Err(PeerFault::Unimplemented)));
 }
 
 #[tokio::test]
@@ -291,12 +211,14 @@ async fn an_answer_that_breaks_off_is_not_taken_for_the_origins_error() {
         || grpc(body(vec![Ok(Frame::data(Bytes::from_static(b"\0\0\0\0\x03\x0a\x01v")))]));
     for answer in [cut, silent, whole_without_status] {
         let peer = single_peer(answer).await;
-        assert!(cause(peer.get("g", b"k", SOON).await.expect_err("no status came")).contains("broke off"));
+        assert!(
+            cause(peer.get_one("g", b"k", SOON).await.expect_err("no status came")).contains("broke off")
+        );
     }
     let reset: fn() -> Response<AnyBody> =
         || grpc(body(vec![Err(std::io::Error::other("the origin is gone"))]));
     let peer = single_peer(reset).await;
-    assert!(matches!(peer.get("g", b"k", SOON).await, Err(PeerFault::Unreachable(_))));
+    assert!(matches!(peer.get_one("g", b"k", SOON).await, Err(PeerFault::Unreachable(_))));
 }
 
 #[tokio::test]
@@ -304,9 +226,9 @@ async fn garbage_in_trailers_and_messages_never_panics() {
     let peer =
         single_peer(|| trailers(&[("grpc-status", b"2"), ("grpc-status-details-bin", b"!not base64!")]))
             .await;
-    assert!(peer.get("g", b"k", SOON).await.is_err());
+    assert!(peer.get_one("g", b"k", SOON).await.is_err());
     let peer = single_peer(|| trailers(&[("grpc-status", b"what"), ("grpc-message", b"%ff%fe%zz")])).await;
-    assert!(peer.get("g", b"k", SOON).await.is_err());
+    assert!(peer.get_one("g", b"k", SOON).await.is_err());
     let garbage: [fn() -> Response<AnyBody>; 3] = [
         || grpc(body(vec![Ok(Frame::data(Bytes::from_static(&[0xff; 40])))])),
         || grpc(body(vec![Ok(Frame::data(Bytes::from_static(b"\0\xff\xff\xff\xffabc")))])),
@@ -314,24 +236,26 @@ async fn garbage_in_trailers_and_messages_never_panics() {
     ];
     for answer in garbage {
         let peer = single_peer(answer).await;
-        assert!(peer.get("g", b"k", SOON).await.is_err());
+        assert!(peer.get_one("g", b"k", SOON).await.is_err());
     }
 }
 
-#[tokio::test]
-async fn a_peer_without_our_service_is_spoken_to_with_get() {
+/// A node that knows only `groupcachepb.GroupCache`, as those of the Go system, and counts what else it is asked.
+pub(super) async fn single_node() -> (String, Arc<Fake>, Arc<AtomicUsize>) {
+    let (fake, unknown) = (Arc::new(Fake::default()), Arc::new(AtomicUsize::new(0)));
+    let (service, counted) = (fake.clone(), unknown.clone());
     let (listener, addr) = listener().await;
     tokio::spawn(async move {
-        let config = Arc::new(config());
-        let handler = Handler { rt: rt(), service: Arc::new(Fake::default()), config };
+        let handler = Handler { rt: rt(), service, config: Arc::new(config()) };
         while let Ok((stream, _)) = listener.accept().await {
-            let single = GroupCacheServer::new(handler.clone());
+            let (single, counted) = (GroupCacheServer::new(handler.clone()), counted.clone());
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                let mut single = single.clone();
+                let (mut single, counted) = (single.clone(), counted.clone());
                 async move {
                     if request.uri().path().starts_with("/groupcachepb.GroupCache/") {
                         return single.call(request).await;
                     }
+                    counted.fetch_add(1, Ordering::SeqCst);
                     Ok::<Response<tonic::body::Body>, Infallible>(
                         Status::unimplemented("unknown service").into_http(),
                     )
@@ -343,9 +267,15 @@ async fn a_peer_without_our_service_is_spoken_to_with_get() {
             );
         }
     });
+    (addr, fake, unknown)
+}
+
+#[tokio::test]
+async fn a_peer_without_our_service_is_spoken_to_with_get() {
+    let (addr, ..) = single_node().await;
     let peer = PeerChannel::connect(&rt(), &addr, "", &config()).await.expect("it answers");
     assert_eq!(peer.protocol(), Protocol::Single);
-    assert_eq!(&peer.get("g", b"hit", SOON).await.expect("a value")[..], b"hit");
+    assert_eq!(&peer.get_one("g", b"hit", SOON).await.expect("a value")[..], b"hit");
     assert!(matches!(peer.fetch(batch(&["hit"]), SOON).next().await, Some(Err(PeerFault::Unimplemented))));
     assert!(matches!(peer.invalidate("g", None, SOON).await, Err(PeerFault::Unimplemented)));
 }
@@ -383,6 +313,6 @@ async fn a_server_outlives_connections_that_send_garbage() {
         stream.write_all(garbage).await.expect("it reads");
     }
     let peer = node.connect().await;
-    assert_eq!(&peer.get("g", b"hit", SOON).await.expect("a value")[..], b"hit");
+    assert_eq!(&peer.get_one("g", b"hit", SOON).await.expect("a value")[..], b"hit");
     eventually(|| node.server.connections() == 1).await;
 }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
+use futures_util::FutureExt;
+
 use super::*;
 use crate::rt::{BoxFuture, Connection, Listener};
 
@@ -16,15 +18,22 @@ async fn a_stopping_server_finishes_what_is_in_flight() {
     assert_eq!(words(replies.next().await.expect("a reply").expect("of the peer")), [(1, "hit".to_owned())]);
 
     node.stop();
-    tokio::time::timeout(SOON, peer.closed()).await.expect("peers are told");
+    let closed = tokio::time::timeout(SOON, peer.closed()).await.expect("peers are told");
+    assert!(closed.in_order);
     tokio::time::timeout(SOON, idle.closed()).await.expect("idle ones too");
-    assert!(matches!(peer.get("g", b"hit", SOON).await, Err(PeerFault::Unreachable(_))), "no new calls");
+    let (mut gone, idle_gone) = (peer.gone(), idle.gone());
+    drop(idle);
+    tokio::time::timeout(SOON, idle_gone).await.expect("and they have nothing to wait for");
+    assert!(matches!(peer.get_one("g", b"hit", SOON).await, Err(PeerFault::Unreachable(_))), "no new calls");
     assert!(PeerChannel::connect(&rt(), &node.addr, "", &config()).await.is_err(), "no new peers");
 
+    drop(peer);
+    assert!((&mut gone).now_or_never().is_none(), "a call is in flight: the connection is not gone");
     node.fake.released.store(true, Ordering::SeqCst);
     let late = replies.next().await.expect("a reply").expect("of the peer");
     assert_eq!(words(late), [(0, "held".to_owned())]);
     assert!(replies.next().await.is_none(), "it ends in order");
+    tokio::time::timeout(SOON, gone).await.expect("that was the last call");
     let cut = tokio::time::timeout(SOON, node.stopped).await.expect("it stops").expect("and says so");
     assert_eq!((cut, node.server.connections()), (0, 0));
 }
@@ -41,6 +50,9 @@ async fn a_stopping_server_cuts_off_what_does_not_end() {
     let cut = tokio::time::timeout(SOON, node.stopped).await.expect("it stops").expect("and says so");
     assert_eq!((cut, node.server.connections()), (1, 0));
     assert!(matches!(replies.next().await, Some(Err(PeerFault::Unreachable(_)))), "and the asker knows");
+    let gone = peer.gone();
+    drop((peer, replies));
+    tokio::time::timeout(SOON, gone).await.expect("nothing is left of it");
     eventually(|| node.fake.dropped.load(Ordering::SeqCst) == 1).await;
 }
 
@@ -86,5 +98,5 @@ async fn accepting_goes_on_after_errors() {
     let listener = Box::new(Faulty { inner, errors: errors.into() });
     tokio::spawn(async move { server.serve(listener, std::future::pending()).await });
     let peer = PeerChannel::connect(&rt(), &addr, "", &config()).await.expect("it accepts in the end");
-    assert_eq!(&peer.get("g", b"hit", SOON).await.expect("a value")[..], b"hit");
+    assert_eq!(&peer.get_one("g", b"hit", SOON).await.expect("a value")[..], b"hit");
 }

@@ -6,12 +6,12 @@ use serde_json::{Map, Value};
 /// All records stand under this. With the slash, so that no other service's name that merely begins alike is taken for ours.
 pub(super) const PREFIX: &str = "groupcache/";
 
-pub(super) fn key(addr: &str) -> String {
+pub(crate) fn key(addr: &str) -> String {
     format!("{PREFIX}{addr}")
 }
 
 /// The record's bytes, exactly as Go's encoder has them. A weight other than 1 stands inside `Metadata`, which Go nodes pass over.
-pub(super) fn value(addr: &str, weight: u32) -> String {
+pub(crate) fn value(addr: &str, weight: u32) -> String {
     let addr = Value::from(addr);
     let metadata = if weight == 1 { "null".to_owned() } else { format!("{{\"weight\":{weight}}}") };
     format!("{{\"Op\":0,\"Addr\":{addr},\"Metadata\":{metadata}}}")
@@ -19,7 +19,7 @@ pub(super) fn value(addr: &str, weight: u32) -> String {
 
 /// Why a record cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadRecord {
+pub(crate) enum BadRecord {
     #[error("the key is not `groupcache/` and an address")]
     Key,
     #[error("the value is no JSON object")]
@@ -29,13 +29,13 @@ pub(super) enum BadRecord {
 }
 
 /// The address in a record's key.
-pub(super) fn parse_key(key: &[u8]) -> Result<&str, BadRecord> {
+pub(crate) fn parse_key(key: &[u8]) -> Result<&str, BadRecord> {
     let key = std::str::from_utf8(key).map_err(|_| BadRecord::Key)?;
     key.strip_prefix(PREFIX).filter(|addr| !addr.is_empty()).ok_or(BadRecord::Key)
 }
 
 /// Reads a record as tolerantly as Go's decoder: names in any case, fields missing or unknown; `Op` means nothing in a stored value.
-pub(super) fn parse(key: &[u8], value: &[u8]) -> Result<MemberRecord, BadRecord> {
+pub(crate) fn parse(key: &[u8], value: &[u8]) -> Result<MemberRecord, BadRecord> {
     let key = parse_key(key)?;
     let fields: Map<String, Value> = serde_json::from_slice(value).map_err(|_| BadRecord::Json)?;
     let addr = field(&fields, "Addr").and_then(Value::as_str).filter(|addr| !addr.is_empty());

@@ -1,0 +1,116 @@
+//! How long a value lives, and what an expired one is still good for.
+
+use super::*;
+
+#[test]
+fn jitter_takes_off_a_part_of_the_ttl_and_never_adds() {
+    let mut bench = Bench::alone();
+    let group = GroupConfig { ttl: Some(100 * SECOND), ttl_jitter_per_mille: 200, ..GroupConfig::default() };
+    bench.shard.add_group(G, group).unwrap();
+    let mut expiries = Vec::new();
+    for n in 0..20 {
+        let k = format!("k{n}");
+        bench.wait(&k, n);
+        let load = bench.take_load();
+        bench.loaded(load, value("v"));
+        expiries.push(bench.shard.get(bench.now, &key(&k)).unwrap().unwrap().expires);
+    }
+    let (low, high) = (bench.now.saturating_add(80 * SECOND), bench.now.saturating_add(100 * SECOND));
+    assert!(expiries.iter().all(|&at| low <= at && at <= high));
+    expiries.dedup();
+    assert!(expiries.len() > 10);
+}
+
+fn lenient(bench: &mut Bench) {
+    let group = GroupConfig {
+        ttl: Some(10 * SECOND),
+        stale_while_revalidate: 5 * SECOND,
+        stale_if_error: 20 * SECOND,
+        ..GroupConfig::default()
+    };
+    bench.shard.add_group(G, group).unwrap();
+    bench.wait("k", 1);
+    let load = bench.take_load();
+    bench.loaded(load, value("old"));
+    bench.served();
+}
+
+#[test]
+fn an_expired_value_is_given_out_while_one_load_brings_the_next() {
+    let mut bench = Bench::alone();
+    lenient(&mut bench);
+    bench.pass(12 * SECOND);
+    assert_eq!(bench.hit("k"), None, "it is no hit");
+    for waiter in [2, 3] {
+        let Ok(Load::Ready { answer, waiter: back }) = bench.request("k", waiter, Route::Cluster) else {
+            panic!()
+        };
+        assert_eq!((answer.unwrap().value.as_bytes(), back), (&b"old"[..], waiter));
+    }
+    let load = bench.take_load();
+    assert!(bench.out.is_empty(), "one load, and nobody waits for it");
+    bench.loaded(load, value("new"));
+    assert!(bench.served().is_empty());
+    assert_eq!(bench.shard.get(bench.now, &key("k")).unwrap().unwrap().value.as_bytes(), b"new");
+    assert_eq!(bench.shard.stats().stale_hits, 2);
+}
+
+#[test]
+fn an_expired_value_is_given_out_when_loading_it_anew_fails_or_takes_too_long() {
+    let mut bench = Bench::alone();
+    lenient(&mut bench);
+    bench.pass(16 * SECOND);
+    bench.wait("k", 2);
+    let load = bench.take_load();
+    bench.loaded(load, failed(FailureKind::OriginFailed));
+    assert_eq!(bench.served(), [(2, Ok(b"old".to_vec()))]);
+    bench.wait("k", 3);
+    bench.pass(10 * SECOND);
+    let _ = bench.shard.handle_timeout(bench.now, &mut bench.out);
+    assert_eq!(bench.served(), [(3, Ok(b"old".to_vec()))]);
+    assert_eq!(bench.shard.stats().stale_rescues, 2);
+}
+
+#[test]
+fn no_expired_value_is_given_out_beyond_the_ceiling_or_against_an_answer() {
+    let mut bench = Bench::alone();
+    lenient(&mut bench);
+    bench.pass(16 * SECOND);
+    bench.wait("k", 2);
+    let load = bench.take_load();
+    bench.loaded(load, failed(FailureKind::NotFound));
+    assert_eq!(bench.served(), [(2, Err(FailureKind::NotFound))]);
+
+    let mut bench = Bench::alone();
+    lenient(&mut bench);
+    bench.pass(30 * SECOND);
+    bench.wait("k", 2);
+    let load = bench.take_load();
+    bench.loaded(load, failed(FailureKind::OriginFailed));
+    assert_eq!(bench.served(), [(2, Err(FailureKind::OriginFailed))]);
+}
+
+#[test]
+fn a_removal_or_a_flush_leaves_no_expired_value_to_give_out() {
+    for flush in [false, true] {
+        let mut bench = Bench::alone();
+        lenient(&mut bench);
+        bench.pass(12 * SECOND);
+        bench.wait_after(flush);
+        let load = bench.take_load();
+        bench.loaded(load, failed(FailureKind::OriginFailed));
+        assert_eq!(bench.served(), [(9, Err(FailureKind::OriginFailed))]);
+    }
+}
+
+#[test]
+fn a_value_without_time_left_is_delivered_and_not_kept() {
+    let mut bench = Bench::new(2, |_| {});
+    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
+    bench.wait(&k, 1);
+    let (_, flight, attempt, _) = bench.take_fetch();
+    let outcome = Outcome::Value { value: Value::from(&b"v"[..]), ttl: Some(Duration::ZERO) };
+    bench.fetched(flight, attempt, outcome);
+    assert_eq!(bench.served(), [(1, Ok(b"v".to_vec()))]);
+    assert_eq!(bench.shard.usage().entries, 0);
+}
