@@ -136,6 +136,7 @@ impl World {
         if self.hosts[index].is_running() && !self.hosts[index].is_stopping {
             self.hosts[index].is_stopping = true;
             self.turn(index, |node, now, out| node.stop(now, out));
+            self.go_away(index);
             let drain = 1 + self.random.below(5_000 * MS);
             self.later(index, drain, Local::Drained);
         }
@@ -195,8 +196,7 @@ impl World {
             return;
         };
         let host = &self.hosts[index];
-        // A broken connection is broken once.
-        if !host.is_running() || host.life != life || matches!(fact, Fact::Disconnected(_) | Fact::Connected(..)) {
+        if !host.is_running() || host.life != life {
             return;
         }
         self.trace.line(self.now, Some(index), || format!("hears again {fact:?}"));
@@ -247,10 +247,7 @@ impl World {
                 self.ask_and_drop(index, &asked);
             }
             2 => {
-                let tells: [fn(PeerId) -> Fact; 3] = [Fact::Disconnected, Fact::Seen, |peer| {
-                    Fact::Connected(peer, groupcache_core::Protocol::Batched)
-                }];
-                let disposition = self.hand(index, tells[usize::from(pick) % 3](nobody));
+                let disposition = self.hand(index, Fact::Seen(nobody));
                 self.check(disposition == Disposition::Stale, || format!("node {index} knows a peer that is not there"));
             }
             3 => {

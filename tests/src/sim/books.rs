@@ -86,7 +86,8 @@ impl World {
             ));
         }
         let host = &self.hosts[index];
-        let now = host.clock.latest();
+        // A machine that was not called since may not know that the clock was ahead before.
+        let now = host.clock.shows(self.now);
         let expires = fetched.expires;
         let kept = host.kept.get(&id).ok_or_else(|| {
             format!("node {index} returns load {id} of key {key} from {level:?}, which it never heard of")
@@ -269,7 +270,7 @@ impl World {
         }
         let late = self.ledger.waiters().find(|(_, waiter)| {
             let host = &self.hosts[waiter.node];
-            host.is_running() && host.due.is_none_or(|due| due > self.now) && host.clock.latest() > waiter.until
+            host.is_running() && host.due.is_none_or(|due| due > self.now) && host.clock.shows(self.now) > waiter.until
         });
         if let Some((id, waiter)) = late.map(|(id, waiter)| (id, *waiter)) {
             let now = self.hosts[waiter.node].clock.latest();

@@ -51,9 +51,9 @@ impl World {
                 let at = self.when(index, deadline);
                 self.later(index, at - self.now, Local::ForgetLimit { conn, removal });
             }
-            Intent::Connect { peer, name } => {
-                self.trace.note(&[7, u64::from(peer.index())]);
-                self.dial(index, peer, &name);
+            Intent::Connect { peer, dial, name } => {
+                self.trace.note(&[7, u64::from(peer.index()), dial.sequence()]);
+                self.dial(index, (peer, dial), &name);
             }
             Intent::Forget { peer } => {
                 self.trace.note(&[8, u64::from(peer.index())]);
@@ -88,13 +88,14 @@ impl World {
     }
 
     fn fetch(&mut self, index: usize, batch: Batch) {
-        let Batch { peer, batch, protocol, items, deadline, .. } = batch;
+        let Batch { peer, batch, dial, protocol, items, deadline, .. } = batch;
         self.trace.note(&[3, u64::from(peer.index()), batch.sequence(), items.len() as u64]);
         for item in &items {
             let asked = self.keys.number(item.key.as_bytes()).is_some_and(|key| self.hosts[index].asked.contains(&key));
             self.check(asked, || format!("node {index} fetches {:?}, which only peers have asked for", item.key));
         }
-        let Some(&conn) = self.hosts[index].connections.get(&peer) else {
+        let current = self.hosts[index].connections.get(&peer).copied();
+        let Some(conn) = current.filter(|&conn| self.conns[conn as usize].dial == dial) else {
             return self.later(index, 0, Local::NotSent { peer, batch });
         };
         let single = protocol == Protocol::Single;
@@ -180,9 +181,10 @@ impl World {
         let mut replies: Vec<(u32, Outcome)> =
             results.into_iter().map(|(index, result)| (index, outcome(result))).collect();
         if single {
-            // One call, one answer: nothing says that it was taken.
+            // One call, one answer; that it was taken shows in the headers, or does not.
             let message = match replies.pop() {
-                None => return,
+                None if self.random.below(2) == 0 => return,
+                None => Message::Replies { batch, replies, last: false },
                 Some((_, Outcome::Unreachable(cause))) => Message::End { batch, end: BatchEnd::Failed(cause) },
                 Some(reply) => Message::Replies { batch, replies: vec![reply], last: true },
             };
@@ -308,8 +310,10 @@ impl World {
                 Fact::Loaded(flight, attempt, outcome) => node.handle_loaded(now, flight, attempt, outcome, out),
                 Fact::Replies(peer, batch, replies) => node.handle_replies(now, (peer, batch), replies, out),
                 Fact::Closed(peer, batch, end) => node.handle_batch_closed(now, (peer, batch), end, out),
-                Fact::Connected(peer, protocol) => node.handle_connected(now, peer, protocol, out),
-                Fact::Disconnected(peer) => node.handle_disconnected(now, peer, None, out),
+                Fact::Connected(peer, dial, protocol) => node.handle_connected(now, (peer, dial), protocol, out),
+                Fact::Draining(peer, dial) => node.handle_draining(now, (peer, dial), out),
+                Fact::Lost(peer, dial) => node.handle_lost(now, (peer, dial), out),
+                Fact::Disconnected(peer, dial) => node.handle_disconnected(now, (peer, dial), None, out),
                 Fact::Seen(peer) => node.handle_seen(now, peer, out),
                 Fact::Invalidation(what) => {
                     node.handle_invalidation(now, &what, out);

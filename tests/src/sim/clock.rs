@@ -36,13 +36,18 @@ impl Clock {
 
     /// What the clock shows: it may lie before an earlier reading.
     pub(super) fn read(&mut self, now: Time) -> Instant {
-        let reading = Instant::from_nanos(self.at(now).clamp(0, i128::from(u64::MAX)) as u64);
+        let reading = self.shows(now);
         self.latest = self.latest.max(reading);
         reading
     }
 
     pub(super) const fn drift(&self) -> i64 {
         self.drift
+    }
+
+    /// What the clock shows, where that is of no consequence.
+    pub(super) fn shows(&self, now: Time) -> Instant {
+        Instant::from_nanos(self.at(now).clamp(0, i128::from(u64::MAX)) as u64)
     }
 
     /// The latest that it has shown.

@@ -38,8 +38,8 @@ impl Default for Coverage {
 }
 
 /// Which facts say something to a link, and which to membership: the rows of the two matrices.
-const LINK_FACTS: std::ops::RangeInclusive<usize> = 3..=9;
-const MEMBER_FACTS: std::ops::RangeInclusive<usize> = 14..=22;
+const LINK_FACTS: std::ops::RangeInclusive<usize> = 7..=15;
+const MEMBER_FACTS: std::ops::RangeInclusive<usize> = 16..=24;
 
 impl Coverage {
     pub(super) const fn op(&mut self, kind: Kind) {

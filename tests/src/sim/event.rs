@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use groupcache_core::{
-    Attempt, BatchEnd, BatchId, Disposition, FlightId, Invalidation, Key, LeaseId, OpId, Outcome, PeerId,
+    Attempt, BatchEnd, BatchId, DialId, Disposition, FlightId, Invalidation, Key, LeaseId, OpId, Outcome, PeerId,
     RegistryIntent, RegistryOutcome, RemovalId, RequestId, Revision, WatchEvent,
 };
 
@@ -37,6 +37,8 @@ pub(super) enum Message {
     ProbeAnswer,
     /// Nobody listens there, or the connection is over.
     Reset,
+    /// The server takes no more calls, and answers those it has.
+    GoAway,
     Ping,
     Pong,
     Request { batch: BatchId, single: bool, items: Vec<(Key, Time)> },
@@ -99,8 +101,10 @@ pub(super) enum Fact {
     Loaded(FlightId, Attempt, Outcome),
     Replies(PeerId, BatchId, Vec<(u32, Outcome)>),
     Closed(PeerId, BatchId, BatchEnd),
-    Connected(PeerId, groupcache_core::Protocol),
-    Disconnected(PeerId),
+    Connected(PeerId, DialId, groupcache_core::Protocol),
+    Draining(PeerId, DialId),
+    Lost(PeerId, DialId),
+    Disconnected(PeerId, DialId),
     Seen(PeerId),
     Invalidation(Invalidation),
     Invalidated(RemovalId, PeerId, bool),
@@ -113,10 +117,14 @@ impl Fact {
     /// Whether it must mean nothing when it comes a second time.
     pub(super) const fn is_used_up(&self) -> bool {
         match self {
-            Self::Loaded(..) | Self::Closed(..) | Self::Invalidated(..) | Self::RequestCancelled(_) => true,
-            Self::Replies(..)
+            Self::Loaded(..)
             | Self::Connected(..)
-            | Self::Disconnected(_)
+            | Self::Draining(..)
+            | Self::Lost(..)
+            | Self::Disconnected(..)
+            | Self::Closed(..)
+            | Self::Invalidated(..) | Self::RequestCancelled(_) => true,
+            Self::Replies(..)
             | Self::Seen(_)
             | Self::Invalidation(_)
             | Self::Registry(..)
@@ -130,45 +138,49 @@ impl Fact {
             Self::Loaded(_, _, Outcome::Value { .. }) => 0,
             Self::Loaded(_, _, Outcome::Failed(_)) => 1,
             Self::Loaded(_, _, Outcome::Unreachable(_)) => 2,
-            Self::Replies(..) => 3,
-            Self::Closed(_, _, BatchEnd::Complete) => 4,
-            Self::Closed(_, _, BatchEnd::Unimplemented) => 5,
-            Self::Closed(_, _, BatchEnd::Failed(_)) => 6,
-            Self::Connected(..) => 7,
-            Self::Disconnected(_) => 8,
-            Self::Seen(_) => 9,
-            Self::Invalidation(_) => 10,
-            Self::Invalidated(_, _, true) => 11,
-            Self::Invalidated(_, _, false) => 12,
-            Self::RequestCancelled(_) => 13,
-            Self::Registry(_, RegistryOutcome::Registered { .. }) => 14,
-            Self::Registry(_, RegistryOutcome::KeptAlive { .. }) => 15,
-            Self::Registry(_, RegistryOutcome::LeaseLost) => 16,
-            Self::Registry(_, RegistryOutcome::Deregistered) => 17,
-            Self::Registry(_, RegistryOutcome::Listed { .. }) => 18,
-            Self::Registry(_, RegistryOutcome::Failed(_)) => 19,
-            Self::Watch(_, WatchEvent::Changed { .. }) => 20,
-            Self::Watch(_, WatchEvent::Compacted { .. }) => 21,
-            Self::Watch(_, WatchEvent::Ended(_)) => 22,
+            Self::Replies(..) => 7,
+            Self::Closed(_, _, BatchEnd::Complete) => 8,
+            Self::Closed(_, _, BatchEnd::Unimplemented) => 9,
+            Self::Closed(_, _, BatchEnd::Failed(_)) => 10,
+            Self::Connected(..) => 11,
+            Self::Disconnected(..) => 14,
+            Self::Draining(..) => 12,
+            Self::Lost(..) => 13,
+            Self::Seen(_) => 15,
+            Self::Invalidation(_) => 3,
+            Self::Invalidated(_, _, true) => 4,
+            Self::Invalidated(_, _, false) => 5,
+            Self::RequestCancelled(_) => 6,
+            Self::Registry(_, RegistryOutcome::Registered { .. }) => 16,
+            Self::Registry(_, RegistryOutcome::KeptAlive { .. }) => 17,
+            Self::Registry(_, RegistryOutcome::LeaseLost) => 18,
+            Self::Registry(_, RegistryOutcome::Deregistered) => 19,
+            Self::Registry(_, RegistryOutcome::Listed { .. }) => 20,
+            Self::Registry(_, RegistryOutcome::Failed(_)) => 21,
+            Self::Watch(_, WatchEvent::Changed { .. }) => 22,
+            Self::Watch(_, WatchEvent::Compacted { .. }) => 23,
+            Self::Watch(_, WatchEvent::Ended(_)) => 24,
         }
     }
 
     /// The names of the codes.
-    pub(super) const NAMES: [&'static str; 23] = [
+    pub(super) const NAMES: [&'static str; 25] = [
         "loaded",
         "load failed",
         "load unanswered",
+        "invalidation",
+        "acknowledged",
+        "not acknowledged",
+        "request cancelled",
         "replies",
         "batch complete",
         "batch unimplemented",
         "batch failed",
         "connected",
+        "draining",
+        "lost",
         "disconnected",
         "seen",
-        "invalidation",
-        "acknowledged",
-        "not acknowledged",
-        "request cancelled",
         "registered",
         "kept alive",
         "lease lost",
@@ -185,8 +197,10 @@ impl Fact {
         match self {
             Self::Replies(peer, ..)
             | Self::Closed(peer, ..)
-            | Self::Connected(peer, _)
-            | Self::Disconnected(peer)
+            | Self::Connected(peer, ..)
+            | Self::Draining(peer, _)
+            | Self::Lost(peer, _)
+            | Self::Disconnected(peer, _)
             | Self::Seen(peer)
             | Self::Invalidated(_, peer, _) => Some(*peer),
             Self::Loaded(..)

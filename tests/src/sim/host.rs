@@ -223,11 +223,6 @@ impl Host {
     pub(super) const fn is_running(&self) -> bool {
         matches!(self.state, State::Running)
     }
-
-    /// The number that this node has for a member.
-    pub(super) fn peer(&self, name: &str) -> Option<PeerId> {
-        self.node.membership().peer_id(name)
-    }
 }
 
 fn node(config: &NodeConfig, plan: &Plan, seed: u64, now: Instant) -> Node<u64> {

@@ -57,7 +57,6 @@ impl Keys {
 pub(super) struct Read {
     pub(super) key: u16,
     pub(super) version: u32,
-    pub(super) ttl: Option<Duration>,
 }
 
 /// The number of a load.
@@ -149,7 +148,7 @@ impl Origin {
             Duration::from_nanos(TTLS[random.below(TTLS.len() as u64) as usize])
         });
         let id = self.reads.len() as ReadId;
-        self.reads.push(Read { key, version, ttl });
+        self.reads.push(Read { key, version });
         let len = if random.happens(plan.oversize) {
             self.max_value_len + 1
         } else {

@@ -2,7 +2,7 @@
 //! streams among each other do not; a connection that breaks is reported, and one on which calls are open and nothing arrives is given up; what was
 //! given up is told to the other end. With datagrams there is less: messages are lost, doubled and out of order.
 
-use groupcache_core::{BatchEnd, BatchId, PeerId, Protocol, RemovalId};
+use groupcache_core::{BatchEnd, BatchId, DialId, Disposition, PeerId, Protocol, RemovalId};
 
 use super::clock::Time;
 use super::event::{ConnId, Event, Fact, Local, Message};
@@ -19,6 +19,7 @@ pub(super) struct Conn {
     /// 0 until it is accepted.
     pub(super) server_life: u32,
     pub(super) peer: PeerId,
+    pub(super) dial: DialId,
     /// Whether the client has an answer to its probe, or has stopped waiting for one.
     dialled: bool,
     client_open: bool,
@@ -52,14 +53,14 @@ impl Message {
             | Self::Replies { batch, .. }
             | Self::End { batch, .. } => Some(CallId::Fetch(*batch)),
             Self::Forget { removal, .. } | Self::Forgotten { removal, .. } => Some(CallId::Forget(*removal)),
-            Self::Probe | Self::ProbeAnswer | Self::Reset | Self::Ping | Self::Pong => None,
+            Self::Probe | Self::ProbeAnswer | Self::Reset | Self::GoAway | Self::Ping | Self::Pong => None,
         }
     }
 }
 
 impl World {
     /// Dials a peer.
-    pub(super) fn dial(&mut self, index: usize, peer: PeerId, name: &str) {
+    pub(super) fn dial(&mut self, index: usize, (peer, dial): (PeerId, DialId), name: &str) {
         let number = name.strip_prefix("node-").and_then(|name| name.strip_suffix(":1"));
         let Some(server) = number.and_then(|number| number.parse().ok()) else {
             self.fail(|| format!("node {index} dials {name}, which is nobody"));
@@ -74,6 +75,7 @@ impl World {
             server,
             server_life: 0,
             peer,
+            dial,
             dialled: false,
             client_open: true,
             server_open: false,
@@ -233,6 +235,7 @@ impl World {
             }
             Message::ProbeAnswer
             | Message::Pong
+            | Message::GoAway
             | Message::Replies { .. }
             | Message::End { .. }
             | Message::Forgotten { .. } => {}
@@ -242,7 +245,7 @@ impl World {
     fn arrive_at_client(&mut self, conn: ConnId, message: Message) {
         let now = self.now;
         let ends = &mut self.conns[conn as usize];
-        let (index, peer, server) = (ends.client, ends.peer, ends.server);
+        let (index, peer, server, dial) = (ends.client, ends.peer, ends.server, ends.dial);
         if !ends.client_open {
             return;
         }
@@ -253,9 +256,19 @@ impl World {
                 self.hosts[index].connections.insert(peer, conn);
                 let single = self.plan.single & (1 << server) != 0 && self.random.below(2) == 0;
                 let protocol = if single { Protocol::Single } else { Protocol::Batched };
-                self.tell(index, Fact::Connected(peer, protocol));
+                if self.tell(index, Fact::Connected(peer, dial, protocol)) == Disposition::Stale {
+                    self.close_client(conn, true);
+                }
             }
             Message::Reset => self.close_client(conn, false),
+            Message::GoAway => {
+                if self.hosts[index].connections.get(&peer) == Some(&conn) {
+                    self.hosts[index].connections.remove(&peer);
+                    self.coverage.count("connections drained", 1);
+                    self.tell(index, Fact::Draining(peer, dial));
+                }
+                self.close_when_drained(conn);
+            }
             Message::Replies { batch, replies, last } => {
                 let id = CallId::Fetch(batch);
                 if !self.has_call(conn, id) && !self.random.happens(self.plan.late) {
@@ -265,11 +278,13 @@ impl World {
                 self.tell(index, Fact::Replies(peer, batch, replies));
                 if last && open {
                     self.tell(index, Fact::Closed(peer, batch, BatchEnd::Complete));
+                    self.close_when_drained(conn);
                 }
             }
             Message::End { batch, end } => {
                 if self.end_call(conn, CallId::Fetch(batch)) {
                     self.tell(index, Fact::Closed(peer, batch, end));
+                    self.close_when_drained(conn);
                 }
             }
             Message::Forgotten { removal, acknowledged } => {
@@ -329,7 +344,7 @@ impl World {
         if !std::mem::replace(&mut ends.client_open, false) {
             return;
         }
-        let (index, peer, was_dialled) = (ends.client, ends.peer, ends.dialled);
+        let (index, peer, dial, was_dialled) = (ends.client, ends.peer, ends.dial, ends.dialled);
         ends.dialled = true;
         let calls = std::mem::take(&mut ends.calls);
         self.hosts[index].dialled.retain(|&other| other != conn);
@@ -337,14 +352,18 @@ impl World {
             self.send(conn, true, Message::Reset);
         }
         let current = self.hosts[index].connections.get(&peer).copied();
-        let is_news = if was_dialled { current == Some(conn) } else { current.is_none() };
-        if current == Some(conn) {
+        let was_current = current == Some(conn);
+        if was_current {
             self.hosts[index].connections.remove(&peer);
         }
-        // The calls and the connection are watched by different tasks: either may hear first.
-        let connection_first = self.random.below(2) == 0;
-        if is_news && connection_first {
-            self.tell(index, Fact::Disconnected(peer));
+        if !was_dialled {
+            self.tell(index, Fact::Disconnected(peer, dial));
+            return;
+        }
+        // Who watches the connection may hear first, and be told to go on at once; or not be able to tell the two apart.
+        let loses_first = was_current && self.random.below(2) == 0;
+        if loses_first {
+            self.tell(index, Fact::Lost(peer, dial));
         }
         for call in calls {
             match call.id {
@@ -352,8 +371,22 @@ impl World {
                 CallId::Forget(removal) => self.tell(index, Fact::Invalidated(removal, peer, false)),
             };
         }
-        if is_news && !connection_first {
-            self.tell(index, Fact::Disconnected(peer));
+        self.tell(index, Fact::Disconnected(peer, dial));
+    }
+
+    /// A connection that takes no more calls is over with its last one.
+    fn close_when_drained(&mut self, conn: ConnId) {
+        let ends = &self.conns[conn as usize];
+        let is_current = self.hosts[ends.client].connections.get(&ends.peer) == Some(&conn);
+        if ends.client_open && ends.dialled && ends.calls.is_empty() && !is_current {
+            self.close_client(conn, true);
+        }
+    }
+
+    /// A server that leaves in order takes no more calls on its connections.
+    pub(super) fn go_away(&mut self, index: usize) {
+        for conn in self.hosts[index].accepted.clone() {
+            self.send(conn, false, Message::GoAway);
         }
     }
 

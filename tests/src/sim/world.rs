@@ -181,19 +181,18 @@ impl World {
     fn wake(&mut self, index: usize) {
         let before = self.hosts[index].node.next_wake();
         let mut silent = false;
-        let wake = self.turn(index, |node, now, out| {
+        let (now, wake) = self.turn(index, |node, now, out| {
             let wake = node.handle_timeout(now, out);
             silent = out.is_empty();
-            wake
+            (now, wake)
         });
         let host = &mut self.hosts[index];
-        let latest = host.clock.latest();
         host.idle_wakes = if silent && wake == before { host.idle_wakes + 1 } else { 0 };
-        let (idle, progress) = (host.idle_wakes, !(silent && wake.is_due(latest)));
+        let (idle, progress) = (host.idle_wakes, !(silent && wake.is_due(now)));
         self.check(idle < 2, || format!("node {index} wakes twice for nothing, for {before:?}"));
-        self.check(progress, || format!("node {index} did nothing at {latest:?} and wants to be woken {wake:?}"));
-        self.check(wake == Wake::Now || !wake.is_due(latest), || {
-            format!("node {index} is woken at {latest:?} and wants to have been woken {wake:?}")
+        self.check(progress, || format!("node {index} did nothing at {now:?} and wants to be woken {wake:?}"));
+        self.check(wake == Wake::Now || !wake.is_due(now), || {
+            format!("node {index} is woken at {now:?} and wants to have been woken {wake:?}")
         });
     }
 
