@@ -265,7 +265,7 @@ impl<W> Shard<W> {
         if let Some(answer) = self.look_up(now, &key) {
             return Ok(Load::Ready { answer, waiter });
         }
-        if let Some(answer) = self.revalidate(now, &key, out) {
+        if let Some(answer) = self.revalidate(now, &key, route, out) {
             return Ok(Load::Ready { answer: Ok(answer), waiter });
         }
         match self.admit(now, &key, deadline, route) {

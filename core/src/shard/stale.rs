@@ -14,20 +14,22 @@ use crate::time::Instant;
 use crate::value::HashedKey;
 
 impl<W> Shard<W> {
-    /// Answers with an expired value, and sees to it that the key is being loaded anew: without a waiter, until the load time-out.
+    /// Answers with an expired value, and sees to it that the key is being loaded anew: without a waiter, until the load time-out. Where a peer asked,
+    /// from the local origin: the key may have another owner by now, and a request of a peer is passed on to nobody.
     ///
     /// A load that cannot start now, since a limit is reached, starts with one of the next lookups; the value is given out all the same.
     pub(super) fn revalidate(
         &mut self,
         now: Instant,
         key: &HashedKey<'_>,
+        route: Route,
         out: &mut Effects<W>,
     ) -> Option<Fetched> {
         let fetched = self.expired(now, key, |config| config.stale_while_revalidate)?;
         self.counters.stale_hits.increment();
         let deadline = now.saturating_add(self.config.load_timeout);
-        if let Ok(Admitted::Start { group_epoch }) = self.admit(now, key, deadline, Route::Cluster) {
-            let flight = self.start(now, key, deadline, Route::Cluster, group_epoch);
+        if let Ok(Admitted::Start { group_epoch }) = self.admit(now, key, deadline, route) {
+            let flight = self.start(now, key, deadline, route, group_epoch);
             self.ask(flight, out);
         }
         Some(fetched)

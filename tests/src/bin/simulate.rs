@@ -224,9 +224,9 @@ fn show_failure(failed: &Failed, options: &Options) {
     if options.trace {
         return;
     }
-    let started = Instant::now();
+    let (started, symptom) = (Instant::now(), outcome.symptom());
     let short = minimize(recording.clone(), TRIES, |candidate| {
-        started.elapsed() < Duration::from_secs(60) && replay(&plan, candidate, false).violation.is_some()
+        started.elapsed() < Duration::from_secs(60) && replay(&plan, candidate, false).symptom() == symptom
     });
     println!("{:#?}", plan);
     println!("{} operations are enough (after {} tries):", short.recording.len(), short.tries);

@@ -204,16 +204,7 @@ impl World {
         let completed = self.ledger.completed;
         let is_used_up = fact.is_used_up();
         let is_reply = matches!(fact, Fact::Replies(..));
-        if let Fact::Invalidation(what) = &fact {
-            match what {
-                groupcache_core::Invalidation::Key(key) => {
-                    if let Some(key) = self.keys.number(key.as_bytes()) {
-                        self.hosts[index].loads.fence(key);
-                    }
-                }
-                groupcache_core::Invalidation::Group(group) => self.hosts[index].loads.fence_group(group.index()),
-            }
-        }
+        self.note_fences(index, &fact);
         let disposition = self.hand(index, fact);
         let after = self.hosts[index].node.usage();
         if is_used_up || is_reply {

@@ -153,11 +153,12 @@ impl World {
         }
     }
 
-    fn fence(&mut self, index: usize, scope: Scope) {
-        let loads = &mut self.hosts[index].loads;
+    pub(super) fn fence(&mut self, index: usize, scope: Scope) {
+        let host = &mut self.hosts[index];
+        let now = host.clock.latest();
         match scope {
-            Scope::Key(key) => loads.fence(key),
-            Scope::Group(group) => loads.fence_group(group),
+            Scope::Key(key) => host.loads.fence(now, key),
+            Scope::Group(group) => host.loads.fence_group(now, group),
         }
     }
 

@@ -10,7 +10,8 @@ use groupcache_core::{
 use super::clock::Time;
 use super::event::{ConnId, Event, Fact, Local, Message, disposition_code};
 use super::host::{Kept, Served, State};
-use super::origin::{Keys, Reply};
+use super::ledger::Scope;
+use super::origin::{Keys, ReadId, Reply};
 use super::plan::GROUPS;
 use super::transport::CallId;
 use super::world::World;
@@ -73,7 +74,10 @@ impl World {
         let Some(number) = self.keys.number(key.as_bytes()) else {
             return self.fail(|| format!("node {index} loads {key:?}, which nobody asked for"));
         };
-        let removing = self.is_removing(index, number);
+        let host = &self.hosts[index];
+        let lately = host.clock.latest().saturating_sub(host.config.shard.load_timeout);
+        let waited = attempt.index() > 0 && host.loads.fenced_at(number).is_some_and(|at| at >= lately);
+        let removing = waited || self.is_removing(index, number);
         let alone = self.hosts[index].loads.begin(flight, number, removing);
         self.check(alone, || format!("node {index} loads key {number} twice at once"));
         let limit = self.when(index, deadline) - self.now;
@@ -290,14 +294,20 @@ impl World {
     /// Tells a node something.
     pub(super) fn tell(&mut self, index: usize, fact: Fact) -> Disposition {
         self.trace.line(self.now, Some(index), || format!("hears {fact:?}"));
-        self.note_copies(index, &fact);
+        self.note_fences(index, &fact);
+        let before = self.note_copies(index, &fact);
         if self.told.len() < ECHOES {
             self.told.push((index, self.hosts[index].life, fact.clone()));
         } else {
             let place = self.random.below(ECHOES as u64) as usize;
             self.told[place] = (index, self.hosts[index].life, fact.clone());
         }
-        self.hand(index, fact)
+        let disposition = self.hand(index, fact);
+        if disposition == Disposition::Stale {
+            // What came too late is kept by nobody.
+            self.hosts[index].kept.extend(before);
+        }
+        disposition
     }
 
     /// Hands a fact to a node, and sees to it that what is stale changes nothing.
@@ -337,8 +347,9 @@ impl World {
         disposition
     }
 
-    /// Notes until when copies of what a node now hears of may live, and which of its loads a removal may have fenced.
-    fn note_copies(&mut self, index: usize, fact: &Fact) {
+    /// Notes until when copies of what a node now hears of may live. Answers what was noted before.
+    fn note_copies(&mut self, index: usize, fact: &Fact) -> Vec<(ReadId, Kept)> {
+        let mut before = Vec::new();
         let host = &mut self.hosts[index];
         let now = host.clock.read(self.now).max(host.clock.latest());
         let until = |ttl: Option<Duration>| ttl.map_or(Instant::MAX, |ttl| now.saturating_add(ttl));
@@ -346,6 +357,7 @@ impl World {
         let mut keep = |value: &[u8], ttl: Option<Duration>, main: Instant| {
             let Some((id, _)) = self.origin.read_of(value) else { return };
             let kept = host.kept.entry(id).or_insert(Kept { main: Instant::ZERO, hot: Instant::ZERO });
+            before.push((id, *kept));
             let hot = until(Some(ttl.map_or(hot_ttl, |ttl| ttl.min(hot_ttl))));
             (kept.main, kept.hot) = (kept.main.max(main), kept.hot.max(hot));
         };
@@ -363,12 +375,22 @@ impl World {
                     }
                 }
             }
+            _ => {}
+        }
+        // A value that came twice in one message was first noted as it was before.
+        before.reverse();
+        before
+    }
+
+    /// Notes which loads a removal that a node hears of may fence, and what it hears of its lease.
+    pub(super) fn note_fences(&mut self, index: usize, fact: &Fact) {
+        match fact {
             Fact::Invalidation(Invalidation::Key(key)) => {
                 if let Some(key) = self.keys.number(key.as_bytes()) {
-                    host.loads.fence(key);
+                    self.fence(index, Scope::Key(key));
                 }
             }
-            Fact::Invalidation(Invalidation::Group(group)) => host.loads.fence_group(group.index()),
+            Fact::Invalidation(Invalidation::Group(group)) => self.fence(index, Scope::Group(group.index())),
             Fact::Registry(op, outcome) => self.note_lease(index, *op, outcome),
             _ => {}
         }

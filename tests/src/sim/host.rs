@@ -79,6 +79,9 @@ pub(super) struct Kept {
 pub(super) struct Loads {
     by_flight: BTreeMap<FlightId, Running>,
     by_key: BTreeMap<u16, Vec<FlightId>>,
+    /// When a key and a group were last removed here: what waits for a peer since before is fenced, and loads beside others when no peer answers.
+    fenced_keys: BTreeMap<u16, Instant>,
+    fenced_groups: BTreeMap<u32, Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +113,14 @@ impl Loads {
         true
     }
 
-    pub(super) fn fence(&mut self, key: u16) {
+    /// When a load of the key that began before may have been fenced, last.
+    pub(super) fn fenced_at(&self, key: u16) -> Option<Instant> {
+        let group = Keys::group(key).index();
+        self.fenced_keys.get(&key).copied().max(self.fenced_groups.get(&group).copied())
+    }
+
+    pub(super) fn fence(&mut self, now: Instant, key: u16) {
+        self.fenced_keys.insert(key, now);
         for flight in self.by_key.get(&key).into_iter().flatten() {
             if let Some(load) = self.by_flight.get_mut(flight) {
                 load.is_fenced = true;
@@ -118,7 +128,8 @@ impl Loads {
         }
     }
 
-    pub(super) fn fence_group(&mut self, group: u32) {
+    pub(super) fn fence_group(&mut self, now: Instant, group: u32) {
+        self.fenced_groups.insert(group, now);
         for load in self.by_flight.values_mut().filter(|load| Keys::group(load.key).index() == group) {
             load.is_fenced = true;
         }

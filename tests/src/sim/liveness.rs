@@ -104,6 +104,9 @@ impl World {
             if host.is_stopping {
                 return format!("node {index} has not left");
             }
+            if host.clock.shows(self.now) < host.clock.latest() {
+                return format!("node {index} waits for its clock, which was set back");
+            }
             if !host.node.membership().is_registered(host.clock.latest()) {
                 return format!("node {index} is not registered");
             }

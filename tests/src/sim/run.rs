@@ -49,6 +49,16 @@ pub struct Outcome {
     pub violation: Option<String>,
 }
 
+impl Outcome {
+    /// What was broken, without when, where and how much: by this, shorter runs are known to fail in the same way.
+    #[must_use]
+    pub fn symptom(&self) -> Option<String> {
+        let violation = self.violation.as_deref()?;
+        let what = violation.split_once(": ").map_or(violation, |(_, what)| what);
+        Some(what.chars().filter(|letter| letter.is_alphabetic()).collect())
+    }
+}
+
 /// A run to make: by seed, so many steps long before faults end.
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
