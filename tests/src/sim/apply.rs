@@ -160,6 +160,8 @@ impl World {
         if host.is_running() && host.clock.jump(now, by) {
             self.unsettle();
             let host = &mut self.hosts[index];
+            host.clock.read(now);
+            host.loads.hold_fences(host.clock.latest());
             host.due = match host.node.next_wake() {
                 groupcache_core::Wake::At(at) => host.clock.when(now, at),
                 groupcache_core::Wake::Now => Some(now),

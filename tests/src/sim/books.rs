@@ -85,6 +85,13 @@ impl World {
                 read.version
             ));
         }
+        if level == Level::Hot && read.version < self.ledger.hot_floor(key) {
+            return Err(format!(
+                "node {index} has a hot copy of key {key} in version {}, long after {} was acknowledged by its owner",
+                read.version,
+                self.ledger.hot_floor(key)
+            ));
+        }
         let host = &self.hosts[index];
         // A machine that was not called since may not know that the clock was ahead before.
         let now = host.clock.shows(self.now);
@@ -179,17 +186,13 @@ impl World {
         self.coverage.count("removals that not all acknowledged", 1);
         let host = &self.hosts[index];
         let ring = host.node.ring();
-        let owner_knows = match scope {
-            Scope::Key(key) => ring
-                .owner(self.keys.hashed(key).as_bytes())
-                .is_some_and(|owner| !unacknowledged.contains(&owner.id())),
-            Scope::Group(_) => false,
-        };
-        if owner_knows && self.steady_since < began {
+        let Scope::Key(key) = scope else { return };
+        let owner = ring.owner(self.keys.hashed(key).as_bytes());
+        if owner.is_some_and(|owner| !unacknowledged.contains(&owner.id())) && self.steady_since < began {
             // The last load that began before may end so late, and a copy of it lives so long, by clocks that run a twentieth slow.
             let shard = &host.config.shard;
             let longest = (shard.load_timeout * 2 + shard.hot_ttl).as_nanos() as Time;
-            self.ledger.raise_later(self.now + longest + longest / 8 + MS, scope, version);
+            self.ledger.raise_later(self.now + longest + longest / 8 + MS, key, version);
         }
     }
 

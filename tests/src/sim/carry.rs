@@ -279,8 +279,11 @@ impl World {
 
     /// A process that stood still takes in what has gathered, and then what is due.
     pub(super) fn resume(&mut self, index: usize) {
-        self.hosts[index].state = State::Running;
-        let life = self.hosts[index].life;
+        let host = &mut self.hosts[index];
+        host.state = State::Running;
+        host.clock.read(self.now);
+        host.loads.hold_fences(host.clock.latest());
+        let life = host.life;
         let mut backlog = std::mem::take(&mut self.hosts[index].backlog);
         while let Some(event) = backlog.pop_front() {
             if self.hosts[index].life != life || !self.hosts[index].is_running() {

@@ -119,6 +119,11 @@ impl Loads {
         self.fenced_keys.get(&key).copied().max(self.fenced_groups.get(&group).copied())
     }
 
+    /// Time has passed in which the node could end nothing: what was fenced lately may still be there.
+    pub(super) fn hold_fences(&mut self, now: Instant) {
+        self.fenced_keys.values_mut().chain(self.fenced_groups.values_mut()).for_each(|at| *at = now);
+    }
+
     pub(super) fn fence(&mut self, now: Instant, key: u16) {
         self.fenced_keys.insert(key, now);
         for flight in self.by_key.get(&key).into_iter().flatten() {

@@ -47,8 +47,10 @@ pub(super) struct Ledger {
     removals: BTreeMap<u64, Removal>,
     floors: Vec<u32>,
     group_floors: [u32; GROUPS as usize],
-    /// Floors that hold from a time on, unless rings come apart before.
-    later: Vec<(Time, Scope, u32)>,
+    /// The same for hot copies alone.
+    hot_floors: Vec<u32>,
+    /// Floors of hot copies that hold from a time on, unless rings come apart before.
+    later: Vec<(Time, u16, u32)>,
     pub(super) accepted: u64,
     pub(super) completed: u64,
     pub(super) given_back: u64,
@@ -65,6 +67,7 @@ impl Ledger {
             removals: BTreeMap::new(),
             floors: vec![0; keys],
             group_floors: [0; GROUPS as usize],
+            hot_floors: vec![0; keys],
             later: Vec::new(),
             accepted: 0,
             completed: 0,
@@ -154,16 +157,22 @@ impl Ledger {
         *floor = version.max(*floor);
     }
 
-    /// The same from `at` on, when the last copies have run out.
-    pub(super) fn raise_later(&mut self, at: Time, scope: Scope, version: u32) {
-        self.later.push((at, scope, version));
+    /// From `at` on no hot copy is older: the last have run out. What a former owner keeps may be.
+    pub(super) fn raise_later(&mut self, at: Time, key: u16, version: u32) {
+        self.later.push((at, key, version));
+    }
+
+    /// The oldest version of a key of which there may be a hot copy.
+    pub(super) fn hot_floor(&self, key: u16) -> u32 {
+        self.hot_floors[usize::from(key)]
     }
 
     /// Raises floors whose time has come.
     pub(super) fn pass(&mut self, now: Time) {
         while let Some(due) = self.later.iter().position(|(at, ..)| *at <= now) {
-            let (_, scope, version) = self.later.swap_remove(due);
-            self.raise(scope, version);
+            let (_, key, version) = self.later.swap_remove(due);
+            let floor = &mut self.hot_floors[usize::from(key)];
+            *floor = version.max(*floor);
         }
     }
 
