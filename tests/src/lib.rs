@@ -26,6 +26,7 @@ mod ports;
 mod process;
 mod program;
 mod proxy;
+pub mod sim;
 mod wait;
 
 pub use async_std_node::AsyncStdNode;

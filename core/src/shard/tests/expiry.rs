@@ -56,6 +56,22 @@ fn an_expired_value_is_given_out_while_one_load_brings_the_next() {
 }
 
 #[test]
+fn an_expired_value_that_a_peer_asks_for_is_loaded_anew_here_and_its_new_owner_is_not_asked() {
+    let mut bench = Bench::alone();
+    lenient(&mut bench);
+    // `k` belongs to another node now.
+    let ring = (2..=4).map(ring).find(|ring| ring.owner(b"k").unwrap().id() != ME).unwrap();
+    bench.shard.handle_ring(bench.now, ring);
+    bench.pass(12 * SECOND);
+    let Ok(Load::Ready { answer, .. }) = bench.request("k", 2, Route::LocalOnly) else { panic!() };
+    assert_eq!(answer.unwrap().value.as_bytes(), b"old");
+    bench.take_load();
+    assert!(bench.out.is_empty());
+    let Ok(Load::Ready { .. }) = bench.request("k", 3, Route::Cluster) else { panic!() };
+    assert!(bench.out.is_empty(), "a load is under way already");
+}
+
+#[test]
 fn an_expired_value_is_given_out_when_loading_it_anew_fails_or_takes_too_long() {
     let mut bench = Bench::alone();
     lenient(&mut bench);
