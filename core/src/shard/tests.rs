@@ -2,7 +2,6 @@
 
 mod expiry;
 mod limits;
-mod one_hop;
 mod peers;
 mod random;
 mod removal;

@@ -484,11 +484,11 @@ fn foreign_op() -> OpId {
             other.stop(now, &mut out);
             other.start(now, &mut out);
         }
-        let asked = out.drain_intents().filter_map(|intent| match intent {
+        let mut asked = out.drain_intents().filter_map(|intent| match intent {
             Intent::Registry(intent) => Some(op_of(&intent)),
             _ => None,
         });
-        asked.last().expect("a start asks")
+        asked.next_back().expect("a start asks")
     })
 }
 

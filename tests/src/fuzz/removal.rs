@@ -215,11 +215,12 @@ impl Bench {
             };
             assert!(got.told.insert((waiter_of(&what), peer)), "{peer:?} is told twice in a round");
             // Of two rounds in one call the first is over already.
-            if let Some(state) = self.under_way.get_mut(&waiter_of(&what)) {
-                if state.pending.contains(&peer) && deadline == state.round_end {
-                    state.id = Some(removal);
-                    assert_eq!(state.is_flush, matches!(what, Invalidation::Group(_)));
-                }
+            if let Some(state) = self.under_way.get_mut(&waiter_of(&what))
+                && state.pending.contains(&peer)
+                && deadline == state.round_end
+            {
+                state.id = Some(removal);
+                assert_eq!(state.is_flush, matches!(what, Invalidation::Group(_)));
             }
         }
         got.here = self

@@ -103,6 +103,11 @@ impl World {
     /// What keeps the fleet from being well; empty when it is.
     fn what_is_wrong(&self) -> String {
         let up = || self.hosts.iter().enumerate().filter(|(_, host)| host.is_up());
+        // Who has not heard of any member yet would hear of one that is gone.
+        let (records, _) = self.etcd.list();
+        if let Some(record) = records.iter().find(|record| up().all(|(_, host)| *host.name != *record.addr)) {
+            return format!("{} is gone, and its lease is not", record.addr);
+        }
         for (index, host) in up() {
             if host.is_stopping {
                 return format!("node {index} has not left");
