@@ -9,8 +9,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_channel::oneshot;
@@ -22,6 +21,8 @@ use super::TransportConfig;
 use super::deadline::within;
 use crate::engine::lock;
 use crate::rt::{BoxFuture, Runtime};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The peer did not answer, and nothing else was heard of it.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
