@@ -29,11 +29,11 @@ use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 /// Runs `model` under a number of schedules: half of them at random, half with a few deliberate preemptions, which finds other bugs
 /// (Burckhardt et al., "A randomized scheduler with probabilistic guarantees of finding bugs", 2010).
 ///
-/// `GROUPCACHE_SCHEDULES=100` runs a hundred times as many.
+/// `GROUPCACHE_SCHEDULES=100`, while this is compiled, makes it a hundred times as many.
 #[cfg(test)]
 fn check(schedules: usize, model: impl Fn() + Send + Sync + 'static) {
-    let times = std::env::var("GROUPCACHE_SCHEDULES").ok();
-    let times = times.map_or(1, |times| times.parse().expect("GROUPCACHE_SCHEDULES is a number"));
+    let times = option_env!("GROUPCACHE_SCHEDULES")
+        .map_or(1, |times| times.parse().expect("GROUPCACHE_SCHEDULES is a number"));
     let schedules = schedules * times;
     let model = std::sync::Arc::new(model);
     let again = std::sync::Arc::clone(&model);
