@@ -389,7 +389,12 @@ impl Bench {
         self.open.keys().for_each(|&id| assert!(self.link.wants(id)));
         self.over.iter().for_each(|&id| assert!(!self.link.wants(id)));
         self.check_room(unaccepted);
-        self.breaker.watch(&self.link, &self.config, self.now, self.connection.is_some());
+        self.breaker.watch(
+            &self.link,
+            &self.config,
+            self.now,
+            (self.connection.is_some(), self.left, !self.open.is_empty()),
+        );
     }
 
     /// Nothing waits in the queue of a peer that has room.

@@ -265,8 +265,8 @@ impl Bench {
         self.asked.remove(&op);
         if let RegistryOutcome::Listed { records, revision } = outcome {
             let Asked { floor, sent, .. } = asked.expect("a list that was asked for");
-            self.told.list(floor, revision.get(), records, self.now);
-            self.told.check(self.node.members(), Some(sent), self.now);
+            let answer = (revision.get(), records);
+            self.told.list((floor, sent), answer, self.node.members(), self.now);
         }
     }
 

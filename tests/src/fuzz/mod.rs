@@ -3,6 +3,7 @@
 //! A body decodes what it does from the bytes it is given, and panics when an invariant does not hold. Any bytes will do.
 
 mod authority;
+mod cluster;
 mod link;
 mod membership;
 mod node;
@@ -14,6 +15,7 @@ mod time;
 mod wire;
 
 pub use authority::authority;
+pub use cluster::cluster;
 pub use link::link;
 pub use membership::membership;
 pub use node::node;
@@ -38,6 +40,7 @@ pub struct Body {
 /// Every body.
 pub const BODIES: &[Body] = &[
     Body { name: "authority", run: authority, seeds: 3000 },
+    Body { name: "cluster", run: cluster, seeds: 150 },
     Body { name: "link", run: link, seeds: 300 },
     Body { name: "membership", run: membership, seeds: 300 },
     Body { name: "node", run: node, seeds: 60 },

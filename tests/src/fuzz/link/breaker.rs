@@ -14,6 +14,8 @@ pub(super) struct Breaker {
     /// When the link wants a call, and how many such times have passed since it last took fetches, or dialled.
     wake: Wake,
     patience: u32,
+    /// Whether batches were in flight: then it may be their deadline that the link wakes for.
+    was_busy: bool,
 }
 
 impl Breaker {
@@ -27,13 +29,20 @@ impl Breaker {
             opened: 0,
             wake: Wake::Idle,
             patience: 0,
+            was_busy: false,
         }
     }
 
     /// Failed batches open a breaker once there are enough of them, not before. An open one is tried again, by a probe or a dial: the first time that the
     /// link wakes, or the second, where the first ends a dial. Called after each call; `has_connection` tells whether it is a connection that the breaker
-    /// opens behind: one that breaks, or takes no more calls, opens it as well.
-    pub(super) fn watch(&mut self, link: &Link, config: &LinkConfig, now: Instant, has_connection: bool) {
+    /// opens behind: one that breaks, or takes no more calls, opens it as well. Nobody tries a peer that has `left` the ring.
+    pub(super) fn watch(
+        &mut self,
+        link: &Link,
+        config: &LinkConfig,
+        now: Instant,
+        (has_connection, left, busy): (bool, bool, bool),
+    ) {
         let stats = link.stats();
         let opened = stats.opened > self.stats.opened && stats.failed_batches > self.stats.failed_batches;
         if opened && self.was_connected && has_connection {
@@ -47,8 +56,9 @@ impl Breaker {
             (self.failed, self.opened) = (stats.failed_batches, stats.opened);
         }
         self.had_connection = has_connection;
-        self.patience += u32::from(self.wake.is_due(now));
-        if link.is_up() || link.next_wake() == Wake::Idle || stats.dials > self.stats.dials {
+        self.patience += u32::from(self.wake.is_due(now) && !self.was_busy);
+        self.was_busy = busy;
+        if left || link.is_up() || link.next_wake() == Wake::Idle || stats.dials > self.stats.dials {
             self.patience = 0;
         }
         assert!(self.patience < 2, "a breaker stays open");

@@ -41,19 +41,28 @@ impl Told {
         }
     }
 
-    /// A list was taken. One that is older than what was known when it was asked for is of a registry that has lost its data: its revisions start over.
-    pub(super) fn list(&mut self, floor: i64, revision: i64, records: Vec<MemberRecord>, now: Instant) {
+    /// A list was taken, as the membership then believes in `members`. One that is older than what was known when it was asked for is of a registry that
+    /// has lost its data: its revisions start over, and the next list will tell.
+    pub(super) fn list(
+        &mut self,
+        (floor, sent): (i64, Instant),
+        (revision, records): (i64, Vec<MemberRecord>),
+        members: &[MemberRecord],
+        now: Instant,
+    ) {
         if revision < floor {
             self.lost_at = Some(now);
             let records = self.records().into_values().collect();
             (self.list, self.revision) = ((0, records), 0);
             self.changes.clear();
+            assert_eq!(members, self.believed, "a list that says nothing is believed");
             return;
         }
         self.list = (revision, records);
         self.changes.retain(|(changed, _)| *changed > revision);
         self.revision = self.revision.max(revision);
         self.has_list = true;
+        self.check(members, Some(sent), now);
     }
 
     pub(super) fn changed(&mut self, revision: i64, changes: Vec<Change>) {
@@ -130,7 +139,7 @@ impl Told {
 
     /// The membership has stopped: doubts are over.
     pub(super) const fn stopped(&mut self) {
-        self.missing_since = None;
+        (self.missing_since, self.lost_at) = (None, None);
     }
 
     fn loses_others(&self, view: &[MemberRecord]) -> bool {

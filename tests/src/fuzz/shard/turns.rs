@@ -162,7 +162,7 @@ impl Bench {
         config.ttl = *bytes.choose(&[None, Some(Duration::from_secs(2))])?;
         config.ttl_jitter_per_mille = *bytes.choose(&[0, 500])?;
         config.negative_ttl = Duration::from_secs(bytes.int_in_range(0..=2)?);
-        config.stale_while_revalidate = Duration::from_secs(*bytes.choose(&[0, 0, 1])?);
+        config.stale_while_revalidate = Duration::from_secs(*bytes.choose(&[0, 1, 60])?);
         config.stale_if_error = Duration::from_secs(*bytes.choose(&[0, 0, 3])?);
         config.max_loads = NonZeroU32::new(*bytes.choose(&[1, 3, 99])?).expect("above zero");
         self.shard.add_group(GroupId::new(group), config.clone()).expect("in range");
