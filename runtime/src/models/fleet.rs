@@ -8,8 +8,8 @@ use shuttle::future::{JoinHandle, block_on, spawn, yield_now};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 
 use super::rt::ModelRuntime;
-use super::{check, time};
-use crate::{Group, MemoryRegistry, RetrieveError, Server, ServerBuilder};
+use super::{check, numbered, time};
+use crate::{Group, MemoryRegistry, Server, ServerBuilder};
 
 struct Node {
     server: Server<ModelRuntime>,
@@ -23,16 +23,8 @@ fn two_nodes(loads: &Arc<AtomicU64>) -> [Node; 2] {
     let nodes = ["127.0.0.1:1", "127.0.0.1:2"].map(|addr| {
         let builder = ServerBuilder::new(Arc::new(runtime.clone())).addr(addr).shards(1);
         let server = builder.registry(Arc::new(registry.clone())).build().expect("settings in range");
-        let loads = Arc::clone(loads);
-        let group = server.new_group("g", move |_key: String| {
-            let loads = Arc::clone(&loads);
-            async move {
-                let number = loads.fetch_add(1, Ordering::SeqCst) + 1;
-                yield_now().await;
-                Ok::<_, RetrieveError>(number.to_string())
-            }
-        });
-        Node { server, group: group.expect("a name that is free") }
+        let group = numbered(&server, loads);
+        Node { server, group }
     });
     block_on(async {
         let starts = nodes.iter().map(|node| {
