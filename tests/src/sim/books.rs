@@ -87,7 +87,10 @@ impl World {
                 read.version
             ));
         }
-        if level == Level::Hot && read.version < self.ledger.hot_floor(key) {
+        // What was stored while a clock stood still lives for that much longer, by the world's clock.
+        let hot_ttl = self.plan.node.shard.hot_ttl.as_nanos() as Time;
+        let is_steady = self.now >= self.hosts[index].clock.still_until().saturating_add(2 * hot_ttl);
+        if level == Level::Hot && is_steady && read.version < self.ledger.hot_floor(key) {
             return Err(format!(
                 "node {index} has a hot copy of key {key} in version {}, long after {} was acknowledged by its owner",
                 read.version,

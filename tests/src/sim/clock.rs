@@ -22,11 +22,13 @@ pub(super) struct Clock {
     drift: i64,
     /// The latest reading: what a node that clamps goes by.
     latest: Instant,
+    /// Until when it shows nothing later than it has shown already, since it was set back.
+    still_until: Time,
 }
 
 impl Clock {
     pub(super) const fn new(start: u64, since: Time, drift: i64) -> Self {
-        Self { base: start as i128, since, drift, latest: Instant::from_nanos(start) }
+        Self { base: start as i128, since, drift, latest: Instant::from_nanos(start), still_until: since }
     }
 
     fn at(&self, now: Time) -> i128 {
@@ -55,6 +57,11 @@ impl Clock {
         self.latest
     }
 
+    /// The end of the last time in which it stood still for who clamps it.
+    pub(super) const fn still_until(&self) -> Time {
+        self.still_until
+    }
+
     /// Sets the clock forwards or back. Not back again before it has caught up: a node stands still for that long.
     pub(super) fn jump(&mut self, now: Time, by: i64) -> bool {
         let reading = self.at(now);
@@ -63,6 +70,7 @@ impl Clock {
             return false;
         }
         (self.base, self.since) = (reading + i128::from(by), now);
+        self.still_until = self.when(now, self.latest).unwrap_or(Time::MAX);
         true
     }
 
