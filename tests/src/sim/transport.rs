@@ -255,7 +255,11 @@ impl World {
         match message {
             Message::ProbeAnswer if !ends.dialled => {
                 ends.dialled = true;
-                self.hosts[index].connections.insert(peer, conn);
+                // A slow dial that succeeds when a later one has does not take its place.
+                let current = self.hosts[index].connections.get(&peer);
+                if current.is_none_or(|&current| self.conns[current as usize].dial < dial) {
+                    self.hosts[index].connections.insert(peer, conn);
+                }
                 let single = self.plan.single & (1 << server) != 0 && self.random.below(2) == 0;
                 let protocol = if single { Protocol::Single } else { Protocol::Batched };
                 if self.tell(index, Fact::Connected(peer, dial, protocol)) == Disposition::Stale {
