@@ -285,11 +285,13 @@ impl World {
                 )
             });
         }
+        // Who has fallen back on a load that was begun for somebody else, later, waits as long as that may take.
+        let longer = self.plan.node.shard.load_timeout;
         let late = self.ledger.waiters().find(|(_, waiter)| {
             let host = &self.hosts[waiter.node];
             host.is_running()
                 && host.due.is_none_or(|due| due > self.now)
-                && host.clock.shows(self.now) > waiter.until
+                && host.clock.shows(self.now) > waiter.until.saturating_add(longer)
         });
         if let Some((id, waiter)) = late.map(|(id, waiter)| (id, *waiter)) {
             let now = self.hosts[waiter.node].clock.latest();
