@@ -28,7 +28,8 @@ use crate::time::{Instant, MonotonicClock, Wake};
 /// **Breaker.** A dead peer costs one dial, not one time-out per call. When a connection that has lasted is lost the link redials at once and holds
 /// fetches for that long; when that fails it refuses them ([`LinkRefused::Down`], so flights go on to a successor) and redials by itself with
 /// jittered backoff, or as soon as the peer shows itself ([`handle_seen`](Self::handle_seen)). A peer that stays connected and fails batch after
-/// batch opens the breaker too; behind that the first batch is a probe, and others are refused until the peer has accepted it.
+/// batch, with no key answered in between, opens the breaker too; behind that the first batch is a probe, and others are refused until the peer has
+/// accepted it.
 ///
 /// **Leaving in order.** A peer that leaves the ring ([`handle_left`](Self::handle_left)), or whose connection takes no more calls
 /// ([`handle_draining`](Self::handle_draining)), still keeps its promises: no fetch goes there any more and what is queued goes on to a successor, but
@@ -261,12 +262,15 @@ impl Link {
             return self.stale();
         };
         self.in_flight[index].accepted = !canary::is(Canary::WindowNeverRefills);
-        if self.is_here(&self.in_flight[index]) {
-            self.note_success();
+        let is_here = self.is_here(&self.in_flight[index]);
+        if is_here {
+            self.note_accepted();
         }
+        let mut has_answered = false;
         for (reply, outcome) in replies {
             match self.in_flight[index].settle(reply) {
                 Some(item) => {
+                    has_answered = true;
                     let settled = Settled::new(item.flight, item.attempt, outcome);
                     if canary::is(Canary::SettledTwice) {
                         out.settled.push(settled.clone());
@@ -275,6 +279,9 @@ impl Link {
                 }
                 None => self.stats.stale += 1,
             }
+        }
+        if is_here && has_answered {
+            self.note_answered();
         }
         if self.in_flight[index].is_settled() {
             self.in_flight.swap_remove(index);
@@ -304,7 +311,8 @@ impl Link {
                 has_failed = false;
                 if is_here {
                     self.protocol = Protocol::Single;
-                    self.note_success();
+                    self.note_accepted();
+                    self.note_answered();
                 }
                 self.ask_again(over, out);
             }
@@ -430,11 +438,17 @@ impl Link {
         self.stats
     }
 
-    fn note_success(&mut self) {
-        self.failures_in_a_row = 0;
+    /// A probe is over when its batch is accepted: how long the origin then takes says nothing of the peer.
+    fn note_accepted(&mut self) {
         if self.state == State::Probing {
             self.state = State::Up { since: self.clock.latest() };
+            self.failures_in_a_row = 0;
         }
+    }
+
+    /// Failures count as in a row until a key is answered: to accept every batch and to break it is no success.
+    fn note_answered(&mut self) {
+        self.failures_in_a_row = 0;
         if self.is_connected() {
             self.backoff.succeed();
         }

@@ -315,6 +315,25 @@ fn batches_that_fail_in_a_row_open_the_breaker_and_a_success_starts_the_count_ag
 }
 
 #[test]
+fn a_peer_that_accepts_every_batch_and_breaks_it_opens_the_breaker_for_longer_each_time() {
+    let mut bench = Bench::up(|config| config.failure_threshold = one(2));
+    let mut rests = Vec::new();
+    for n in 0..20 {
+        if bench.fetch(n).is_err() {
+            let down_at = bench.now;
+            bench.sleep_to_wake();
+            rests.push(bench.now.saturating_since(down_at));
+            bench.fetch(n).unwrap();
+        }
+        let (batch, ..) = bench.sent()[0];
+        bench.accept(batch);
+        bench.close(batch, BatchEnd::Failed(None));
+    }
+    assert_eq!(bench.link.stats().opened, 10);
+    assert!(rests[8] > rests[0] * 4, "{rests:?}");
+}
+
+#[test]
 fn a_peer_at_work_on_what_takes_too_long_has_answered_and_not_failed() {
     for by_stream in [false, true] {
         let mut bench = Bench::up(|config| config.failure_threshold = one(1));
