@@ -36,7 +36,7 @@ fn url(node: &Node) -> String {
 #[test]
 fn help_teaches_every_flag_and_every_command() {
     let help = stdout(&run(&["--help"]));
-    for command in ["serve", "get", "rm", "ring", "stats"] {
+    for command in ["serve", "get", "rm", "ring", "stats", "check"] {
         assert!(help.contains(command), "{command} in {help}");
     }
     let serve = run(&["serve", "--help"]);
@@ -204,4 +204,42 @@ fn a_drain_is_bounded_and_what_is_left_fails_with_a_typed_error_or_a_closed_conn
     if let Ok(answer) = stuck.join().expect("no panic") {
         let _ = answer.expect_error(503, "stopping");
     }
+}
+
+#[test]
+fn check_explains_every_mistake_of_a_file_and_serve_refuses_it_in_the_same_words() {
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("groupcache.toml");
+    fs::write(&file, "bugdet = \"1GiB\"\nttl = \"soon\"\n").expect("a file");
+    let path = file.to_str().expect("a path");
+    let check = run(&["check", path]);
+    let said = stderr(&check);
+    assert_eq!((check.status.code(), check.stdout.len()), (Some(2), 0), "{said}");
+    for words in [path, "line 1", "did you mean `budget`?", "line 2", "such as 500ms"] {
+        assert!(said.contains(words), "{words} in {said}");
+    }
+    let serve = run(&["serve", "--config", path]);
+    assert_eq!((serve.status.code(), stderr(&serve)), (Some(2), said));
+    let missing = run(&["check", "/no/such/file.toml"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).contains("/no/such/file.toml"), "{}", stderr(&missing));
+}
+
+#[test]
+fn a_node_runs_with_what_its_file_says_and_a_flag_goes_before_it() {
+    let directory = TempDir::new().expect("a directory");
+    fs::write(directory.path().join("hello"), "world").expect("a file");
+    let file = directory.path().join("groupcache.toml");
+    let source = format!("docs=file:{}", directory.path().display());
+    fs::write(&file, format!("group = [\"{source}\"]\nbudget = \"1MiB\"\n")).expect("a file");
+    let path = file.to_str().expect("a path");
+    let check = run(&["check", path]);
+    assert_eq!(check.status.code(), Some(0), "{}", stderr(&check));
+    assert!(stdout(&check).contains(&format!("group = [\"{source}\"]")), "{}", stdout(&check));
+
+    let node = Node::start(&NodeOptions::new().args(["--config", path]));
+    assert_eq!(node.get("docs", "hello").expect(200).body, b"world");
+    assert_eq!(node.stat("budget"), 1 << 20);
+    let node = Node::start(&NodeOptions::new().args(["--config", path, "--budget", "2MiB"]));
+    assert_eq!(node.stat("budget"), 2 << 20);
 }

@@ -1,5 +1,6 @@
 //! The command line: what can be said, and what is refused before anything starts.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -53,6 +54,23 @@ A failure is one line of JSON that says what and why:
 SIGTERM or ctrl-c leaves the ring, finishes what is in progress within --drain,
 and exits; a second one exits at once.";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  groupcache check /etc/groupcache.toml && systemctl reload-or-restart groupcache
+  groupcache serve --config /etc/groupcache.toml --budget 1GiB     a flag goes before the file
+
+A file has the flags of `groupcache serve` by name:
+  addr = \"10.0.0.1:6324\"
+  etcd = [\"http://10.0.0.9:2379\"]
+  group = [\"files=file:/srv/files\", \"img=https://img.example/v1/\"]
+  budget = \"1GiB\"
+  ttl = \"10m\"
+
+The environment has them too, in capitals: GROUPCACHE_BUDGET=1GiB.
+A flag goes before the environment, that before the file, the file before the default.
+
+Exit codes: 0 no mistakes, 2 there are some, or the file cannot be read.";
+
 const GET_EXAMPLES: &str = "\
 Examples:
   groupcache get files README.md
@@ -96,84 +114,93 @@ pub(crate) enum Command {
     Ring(RingArgs),
     /// Show a node's counters.
     Stats(ShowArgs),
+    /// Explain every mistake in a configuration file, or show what a node would run with.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
+    /// Settings from a TOML file, by the names of these flags without the hyphens before them; what a flag or the environment says goes first.
+    ///
+    /// `groupcache check FILE` explains what is wrong in one.
+    #[arg(long, env = "GROUPCACHE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     /// Where peers reach this node: listened on, and its name on the ring. Port 0 takes any free one.
-    #[arg(long, default_value = "127.0.0.1:6324", value_name = "HOST:PORT", value_parser = host_port)]
+    #[arg(long, env = "GROUPCACHE_ADDR", default_value = "127.0.0.1:6324", value_name = "HOST:PORT", value_parser = host_port)]
     pub(crate) addr: String,
 
     /// Where to listen for peers, where that is not --addr: 0.0.0.0:6324 in a container, or behind a proxy.
-    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    #[arg(long, env = "GROUPCACHE_LISTEN", value_name = "HOST:PORT", value_parser = host_port)]
     pub(crate) listen: Option<String>,
 
     /// Where the HTTP side listens. It has no access control: keep it on loopback or a trusted network. Port 0 takes any free one.
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", value_parser = host_port)]
+    #[arg(long, env = "GROUPCACHE_HTTP", default_value = "127.0.0.1:8080", value_name = "HOST:PORT", value_parser = host_port)]
     pub(crate) http: String,
 
     /// All members of a fixed ring, the same list on every node. This node is added when it is missing.
-    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT,...", conflicts_with = "etcd", value_parser = host_port)]
+    #[arg(long, env = "GROUPCACHE_PEERS", value_delimiter = ',', value_name = "HOST:PORT,...", conflicts_with = "etcd", value_parser = host_port)]
     pub(crate) peers: Vec<String>,
 
     /// Find the members through etcd, and register there. Needs a build with `--features etcd`.
-    #[arg(long, value_delimiter = ',', value_name = "URL,...")]
+    #[arg(long, env = "GROUPCACHE_ETCD", value_delimiter = ',', value_name = "URL,...")]
     pub(crate) etcd: Vec<String>,
 
     /// How long to wait for etcd to answer.
-    #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "GROUPCACHE_REGISTRY_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = duration)]
     pub(crate) registry_timeout: Duration,
 
     /// A group of keys and where its values come from: `NAME=file:DIR`, or `NAME=http://host/prefix/` (https too). May be repeated.
-    #[arg(long = "group", default_value = "files=file:.", value_name = "NAME=SOURCE", value_parser = group)]
+    #[arg(long = "group", env = "GROUPCACHE_GROUP", default_value = "files=file:.", value_name = "NAME=SOURCE", value_parser = group)]
     pub(crate) groups: Vec<GroupArg>,
 
     /// Memory for cached entries, keys and overhead included: 64MiB, 2GiB, ...
-    #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = size)]
+    #[arg(long, env = "GROUPCACHE_BUDGET", default_value = "64MiB", value_name = "SIZE", value_parser = size)]
     pub(crate) budget: ByteSize,
 
     /// The largest value that is taken from an origin or a peer.
-    #[arg(long, default_value = "16MiB", value_name = "SIZE", value_parser = size)]
+    #[arg(long, env = "GROUPCACHE_MAX_VALUE", default_value = "16MiB", value_name = "SIZE", value_parser = size)]
     pub(crate) max_value: ByteSize,
 
     /// How long a value is kept: 30s, 5m, 2h, ... Without it: until it is removed or evicted.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "GROUPCACHE_TTL", value_name = "DURATION", value_parser = duration)]
     pub(crate) ttl: Option<Duration>,
 
     /// How long a "not found" is kept.
-    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "GROUPCACHE_NEGATIVE_TTL", default_value = "5s", value_name = "DURATION", value_parser = duration)]
     pub(crate) negative_ttl: Duration,
 
     /// How long after its --ttl a value is still given out while it is loaded anew behind the answer.
-    #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = grace)]
+    #[arg(long, env = "GROUPCACHE_STALE_WHILE_REVALIDATE", default_value = "0s", value_name = "DURATION", value_parser = grace)]
     pub(crate) stale_while_revalidate: Duration,
 
     /// How long after its --ttl a value is still given out when loading it anew fails.
-    #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = grace)]
+    #[arg(long, env = "GROUPCACHE_STALE_IF_ERROR", default_value = "0s", value_name = "DURATION", value_parser = grace)]
     pub(crate) stale_if_error: Duration,
 
     /// How long a copy of another node's key is kept, at most: the bound on staleness when a removal does not reach this node.
-    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "GROUPCACHE_HOT_TTL", default_value = "30s", value_name = "DURATION", value_parser = duration)]
     pub(crate) hot_ttl: Duration,
 
     /// How long a request waits for a value, loading it included.
-    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "GROUPCACHE_LOAD_TIMEOUT", default_value = "30s", value_name = "DURATION", value_parser = duration)]
     pub(crate) load_timeout: Duration,
 
     /// How long an HTTP origin may say nothing, before and between the bytes of its answer.
-    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "GROUPCACHE_ORIGIN_STALL", default_value = "10s", value_name = "DURATION", value_parser = duration)]
     pub(crate) origin_stall: Duration,
 
     /// How keys are placed on the ring: `slots/1`, or `go-seed` to share a ring with Go nodes. The same on every node.
-    #[arg(long, default_value = "slots/1", value_name = "SCHEME", value_parser = placement)]
+    #[arg(long, env = "GROUPCACHE_PLACEMENT", default_value = "slots/1", value_name = "SCHEME", value_parser = placement)]
     pub(crate) placement: Placement,
 
     /// This node's share of the keys, relative to the other members'.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "GROUPCACHE_WEIGHT", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) weight: u32,
 
     /// How long stopping waits for what is in progress.
-    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "GROUPCACHE_DRAIN", default_value = "5s", value_name = "DURATION", value_parser = duration)]
     pub(crate) drain: Duration,
 }
 
@@ -232,6 +259,13 @@ pub(crate) struct RingArgs {
     /// Keys to find the owners of.
     #[arg(value_name = "KEY", requires = "members")]
     pub(crate) keys: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The file, in TOML.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 /// `NAME=SOURCE` of `--group`.

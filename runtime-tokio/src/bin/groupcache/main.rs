@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 mod cli;
 mod client;
+mod config;
 mod http;
 mod node;
 mod offline;
@@ -16,15 +18,16 @@ mod signals;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use cli::{Cli, Command};
+use cli::Command;
 use report::{Exit, say};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let outcome = start_log(&cli.log).and_then(|()| run(cli.command));
+    let outcome = config::command_line().and_then(|cli| {
+        start_log(&cli.log)?;
+        run(cli.command)
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
@@ -48,6 +51,7 @@ fn run(command: Command) -> Result<(), Exit> {
         Command::Rm(args) => talk(client::rm(&args)),
         Command::Ring(args) => talk(show::ring(&args)),
         Command::Stats(args) => talk(show::stats(&args)),
+        Command::Check(args) => check::run(&args),
     }
 }
 
