@@ -1,7 +1,7 @@
 //! A configuration file: the flags of `groupcache serve` by name, checked by what checks the flags.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
 use clap::parser::ValueSource;
@@ -17,11 +17,11 @@ use crate::report::Exit;
 /// The configuration file cannot be read, or has mistakes.
 pub(crate) fn command_line() -> Result<Cli, Exit> {
     let mut matches = Cli::command().get_matches();
-    if let Some(("serve", serve)) = matches.subcommand() {
-        if let Some(path) = serve.get_one::<std::path::PathBuf>("config") {
-            let file = ConfigFile::read(path).map_err(|unusable| unusable.of(path))?;
-            matches = file.below(Cli::command(), serve).get_matches();
-        }
+    if let Some(("serve", serve)) = matches.subcommand()
+        && let Some(path) = serve.get_one::<PathBuf>("config")
+    {
+        let file = ConfigFile::read(path).map_err(|unusable| unusable.of(path))?;
+        matches = file.below(Cli::command(), serve).get_matches();
     }
     Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
 }
