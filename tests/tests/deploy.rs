@@ -1,0 +1,132 @@
+//! What is there to run a node in production: the settings, the unit, the container and the manifest, as far as they can be checked without
+//! installing them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use groupcache_tests::{Node, NodeOptions, groupcache, python, repository};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn deploy(file: &str) -> PathBuf {
+    repository().join("runtime-tokio/deploy").join(file)
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(deploy(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+fn check(settings: &str) -> Output {
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("groupcache.toml");
+    fs::write(&file, settings).expect("a file");
+    Command::new(groupcache()).arg("check").arg(&file).output().expect("the binary runs")
+}
+
+fn assert_fine(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn assert_probes_answer(paths: &[&str]) {
+    let directory = TempDir::new().expect("a directory");
+    let node = Node::start(&NodeOptions::new().directory(directory.path()));
+    node.wait_ready();
+    for path in paths {
+        let _ = node.request("GET", path).expect(200);
+    }
+}
+
+#[test]
+fn the_settings_to_start_from_have_no_mistakes() {
+    assert_fine(&check(&read("groupcache.toml")));
+}
+
+#[test]
+fn systemd_takes_the_unit() {
+    let directory = TempDir::new().expect("a directory");
+    let unit = directory.path().join("groupcache.service");
+    let installed = "/usr/local/bin/groupcache";
+    let text = read("groupcache.service");
+    assert!(text.contains(installed));
+    fs::write(&unit, text.replace(installed, groupcache().to_str().expect("a path"))).expect("a file");
+    let output = Command::new("systemd-analyze")
+        .args(["--man=no", "verify"])
+        .arg(&unit)
+        .output()
+        .expect("systemd-analyze can be run; Debian: apt-get install systemd");
+    // It succeeds in spite of what it does not know, and says so.
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+#[test]
+fn the_units_settings_are_where_it_looks_for_them_and_its_patience_is_longer_than_a_drain() {
+    let (unit, settings) = (read("groupcache.service"), read("groupcache.toml"));
+    let after = |text: &str, start: &str| {
+        let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start}"));
+        line[start.len()..].trim_matches('"').to_owned()
+    };
+    assert!(after(&unit, "ExecStart=").ends_with("serve --config /etc/groupcache.toml"));
+    let seconds = |text: String| text.trim_end_matches('s').parse::<u64>().expect("seconds");
+    // What is in progress, then the last answers, then etcd.
+    assert!(seconds(after(&unit, "TimeoutStopSec=")) >= seconds(after(&settings, "drain = ")) + 5);
+}
+
+#[test]
+fn kubernetes_takes_the_manifest_and_a_node_answers_what_it_asks() {
+    let output = Command::new(python())
+        .arg(repository().join("tests/python/manifests.py"))
+        .arg(deploy("kubernetes/groupcache.yaml"))
+        .output()
+        .expect("python runs");
+    assert_fine(&output);
+    let manifests: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+    let of = |kind: &str| manifests.iter().find(|manifest| manifest["kind"] == kind).expect(kind);
+
+    let settings = of("ConfigMap")["data"]["groupcache.toml"].as_str().expect("settings").to_owned();
+    assert_fine(&check(&settings));
+
+    let pod = &of("Deployment")["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+    let args: Vec<&str> =
+        container["args"].as_array().expect("args").iter().filter_map(Value::as_str).collect();
+    assert_eq!(args, ["serve", "--config", "/etc/groupcache/groupcache.toml"]);
+    let probes = ["startupProbe", "readinessProbe", "livenessProbe"];
+    let paths = probes.map(|probe| container[probe]["httpGet"]["path"].as_str().expect("a path"));
+    assert_probes_answer(&paths);
+}
+
+#[test]
+fn the_image_runs_as_somebody_and_says_nothing_that_a_node_does_not_understand() {
+    let text = read("Dockerfile");
+    let last =
+        |start: &str| text.lines().rfind(|line| line.starts_with(start)).map(|line| &line[start.len()..]);
+    let user = last("USER ").and_then(|user| user.split(':').next()).expect("a user");
+    assert!(user.parse::<u32>().is_ok_and(|user| user > 0), "by number, and not root: {user}");
+    assert_eq!((last("ENTRYPOINT "), last("CMD ")), (Some("[\"groupcache\"]"), Some("[\"serve\"]")));
+    let mut settings = String::new();
+    for (name, value) in
+        last("ENV ").expect("an environment").split(' ').filter_map(|pair| pair.split_once('='))
+    {
+        let name =
+            name.strip_prefix("GROUPCACHE_").expect("settings of a node").to_lowercase().replace('_', "-");
+        settings.push_str(&format!("{name} = \"{value}\"\n"));
+    }
+    assert_fine(&check(&settings));
+}
+
+#[test]
+fn the_environment_is_read_and_its_mistakes_are_told() {
+    let output = Command::new(groupcache())
+        .arg("serve")
+        .env("GROUPCACHE_TTL", "soon")
+        .output()
+        .expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("soon") && said.contains("--ttl"), "{said}");
+}
