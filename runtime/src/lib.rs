@@ -43,7 +43,7 @@ pub use error::{Error, ErrorKind};
 pub use group::{Group, GroupBuilder, Lookup, RemoveReport};
 pub use groupcache_core::{ConfigError, Eviction, Level, LinkConfig, OnAbandoned, Placement, in_words};
 #[cfg(feature = "etcd")]
-pub use registry::{EtcdConfig, EtcdRegistry};
+pub use registry::{EtcdConfig, EtcdRegistry, EtcdUser};
 pub use registry::{
     Granted, KeepAlive, Listing, MemoryRegistry, Registration, Registry, RegistryError, StaticRegistry,
 };

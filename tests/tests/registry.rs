@@ -279,3 +279,44 @@ fn static_peers_need_no_registry() {
         assert_eq!(node.get("web", &key).expect(200).body, groupcache_tests::value_of(&key));
     }
 }
+
+#[test]
+fn an_etcd_that_asks_for_a_user_takes_a_node_that_signs_in_and_no_other() {
+    let (etcd, origin) = (Etcd::start(), Origin::start());
+    for args in [
+        &["role", "add", "cache"][..],
+        &["role", "grant-permission", "cache", "readwrite", PREFIX, "--prefix"],
+        &["user", "add", "root:of all"],
+        &["user", "grant-role", "root", "root"],
+        &["user", "add", "node:s3cret"],
+        &["user", "grant-role", "node", "cache"],
+        &["auth", "enable"],
+    ] {
+        etcd.ctl(args);
+    }
+    let directory = tempfile::TempDir::new().expect("a directory");
+    let password = |text: &str| {
+        let file = directory.path().join("password");
+        std::fs::write(&file, text).expect("a file");
+        let file = file.to_str().expect("a path").to_owned();
+        ["--etcd-user".to_owned(), "node".to_owned(), "--etcd-password-file".to_owned(), file]
+    };
+    let stranger = Node::spawn(&joining(&etcd, &origin));
+    let wrong = Node::spawn(&joining(&etcd, &origin).args(password("wr0ng")));
+    for (node, reason) in [(&stranger, "user name is empty"), (&wrong, "invalid user ID or password")] {
+        poll_until("the node says why it is not let in", SOON, || {
+            let log = node.log();
+            ensure(log.contains(reason) && !log.contains("wr0ng"), || log)
+        });
+    }
+    let node = Node::start(&joining(&etcd, &origin).args(password("s3cret\n")));
+    node.wait_ring(&[node.addr()], SOON);
+    let as_root = |args: &[&str]| etcd.ctl(&[&["--user", "root:of all"], args].concat());
+    assert!(as_root(&["get", PREFIX, "--prefix"]).contains(node.addr()));
+    // Every token there was is worth nothing any more, as when they have run out.
+    as_root(&["auth", "disable"]);
+    etcd.ctl(&["auth", "enable"]);
+    thread::sleep(LEASE + Duration::from_secs(2));
+    assert!(as_root(&["get", PREFIX, "--prefix"]).contains(node.addr()), "{}", node.log());
+    assert!(!node.log().contains("s3cret"));
+}

@@ -21,7 +21,7 @@ use groupcache_core::{LeaseId, MemberRecord, Revision, WatchEvent};
 
 pub(crate) use driver::{RegistryDriver, RegistryEvents};
 #[cfg(feature = "etcd")]
-pub use etcd::{EtcdConfig, EtcdRegistry};
+pub use etcd::{EtcdConfig, EtcdRegistry, EtcdUser};
 pub use memory::MemoryRegistry;
 pub use static_list::StaticRegistry;
 

@@ -354,3 +354,12 @@ async fn members_live_through_an_outage_of_etcd_and_through_the_loss_of_its_data
     assert!(!lines().contains("a:1"));
     members[1].until_members(&["b:1", "c:1"]).await;
 }
+
+#[cfg(feature = "etcd")]
+#[test]
+fn a_password_is_in_no_debug_output() {
+    let mut config = EtcdConfig::new(["127.0.0.1:2379"]);
+    config.user = Some(EtcdUser::new("node", "s3cret"));
+    let shown = format!("{config:?}");
+    assert!(shown.contains("node") && !shown.contains("s3cret"), "{shown}");
+}

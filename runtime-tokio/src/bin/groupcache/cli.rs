@@ -147,6 +147,14 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "GROUPCACHE_ETCD", value_delimiter = ',', value_name = "URL,...")]
     pub(crate) etcd: Vec<String>,
 
+    /// Who signs in to etcd, where it asks for a name and a password.
+    #[arg(long, env = "GROUPCACHE_ETCD_USER", value_name = "NAME", requires = "etcd_password_file")]
+    pub(crate) etcd_user: Option<String>,
+
+    /// The file that holds the password of --etcd-user. A line end behind it does not count.
+    #[arg(long, env = "GROUPCACHE_ETCD_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) etcd_password_file: Option<PathBuf>,
+
     /// How long to wait for etcd to answer.
     #[arg(long, env = "GROUPCACHE_REGISTRY_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = duration)]
     pub(crate) registry_timeout: Duration,

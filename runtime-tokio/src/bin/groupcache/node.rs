@@ -78,7 +78,21 @@ async fn etcd(args: &ServeArgs) -> Result<groupcache_tokio::EtcdRegistry, Exit> 
     // A little sooner than the node itself gives up, so that it hears why.
     config.request_timeout = args.registry_timeout * 3 / 4;
     config.connect_timeout = config.connect_timeout.min(args.registry_timeout / 2);
+    config.user = etcd_user(args)?;
     groupcache_tokio::EtcdRegistry::new(Arc::new(groupcache_tokio::Tokio), config)
         .await
         .map_err(|error| Exit::usage(format!("--etcd: {}", chain(&error))))
+}
+
+#[cfg(feature = "etcd")]
+fn etcd_user(args: &ServeArgs) -> Result<Option<groupcache_tokio::EtcdUser>, Exit> {
+    let Some(name) = &args.etcd_user else { return Ok(None) };
+    let file = args.etcd_password_file.as_ref();
+    // A name in a configuration file has not been checked for this by the command line.
+    let file = file.ok_or_else(|| Exit::usage("--etcd-user needs --etcd-password-file"))?;
+    let password = std::fs::read_to_string(file)
+        .map_err(|error| Exit::start(format!("--etcd-password-file {}: {error}", file.display())))?;
+    let password = password.strip_suffix('\n').unwrap_or(&password);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    Ok(Some(groupcache_tokio::EtcdUser::new(name, password)))
 }

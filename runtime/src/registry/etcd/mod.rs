@@ -45,6 +45,28 @@ pub struct EtcdConfig {
     /// How connections are secured: with `Tls` (feature `tls`), say. Without a certificate of its own it does for an etcd that asks for none.
     /// None by default.
     pub security: Option<Arc<dyn Security>>,
+    /// Who signs in, where etcd asks for a name and a password. Nobody by default. In plain text the password can be read on the way.
+    pub user: Option<EtcdUser>,
+}
+
+/// A user of etcd. The password is in no debug output and in no error.
+#[derive(Clone)]
+pub struct EtcdUser {
+    name: String,
+    password: String,
+}
+
+impl EtcdUser {
+    /// The user `name`, with its password.
+    pub fn new(name: impl Into<String>, password: impl Into<String>) -> Self {
+        Self { name: name.into(), password: password.into() }
+    }
+}
+
+impl fmt::Debug for EtcdUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdUser").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// etcd's `--grpc-keepalive-min-time` is 5 s by default; a second more, since a ping that is early by a hair counts against us.
@@ -61,6 +83,7 @@ impl EtcdConfig {
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(5),
             security: None,
+            user: None,
         }
     }
 }
@@ -68,13 +91,17 @@ impl EtcdConfig {
 /// Members' records in etcd: key `groupcache/<addr>`, value `{"Op":0,"Addr":"<addr>","Metadata":null}`, under a lease.
 ///
 /// One HTTP/2 connection is kept for everything, and made anew, to the next endpoint, when it breaks or does not answer; a watch ends with the
-/// connection that calls have turned away from. Nothing is dialled before the first call. Without a user.
+/// connection that calls have turned away from. Nothing is dialled before the first call. A user signs in with the first call, and again behind every
+/// call that failed: it may have been for a token that had run out.
 pub struct EtcdRegistry {
     runtime: Arc<dyn Runtime>,
     dialer: Dialer,
     client: Client,
     limit: Duration,
     keeper: Mutex<Option<Keeper>>,
+    user: Option<EtcdUser>,
+    /// Whether there is a token that is good for all that is known.
+    signed_in: Mutex<bool>,
 }
 
 /// The open keep-alive stream of a lease.
@@ -119,7 +146,22 @@ impl EtcdRegistry {
         let dialer = Dialer::new(Arc::clone(&runtime), config.security, endpoints, timing);
         let channel = Channel::Custom(BoxCloneSyncService::new(dialer.clone()));
         let client = Client::from_channel(channel, None).await.map_err(|error| failed("connect", error))?;
-        Ok(Self { runtime, dialer, client, limit: config.request_timeout, keeper: Mutex::new(None) })
+        let (limit, user) = (config.request_timeout, config.user);
+        let (keeper, signed_in) = (Mutex::new(None), Mutex::new(false));
+        Ok(Self { runtime, dialer, client, limit, keeper, user, signed_in })
+    }
+
+    async fn sign_in(&self) -> Result<(), RegistryError> {
+        let Some(EtcdUser { name, password }) = &self.user else { return Ok(()) };
+        let mut signed_in = self.signed_in.lock().await;
+        if !*signed_in {
+            // The token is shared with this clone's original.
+            let mut client = self.client.clone();
+            let signing = client.update_user(Some((name.clone(), password.clone()))).await;
+            signing.map_err(|error| failed("sign in", error))?;
+            *signed_in = true;
+        }
+        Ok(())
     }
 
     /// Gives a call up in time, and turns away from a connection on which calls fail: another endpoint may do better.
@@ -130,11 +172,16 @@ impl EtcdRegistry {
     ) -> Result<T, RegistryError> {
         let limit = self.limit;
         let dials = self.dialer.dials();
+        let call = async {
+            self.sign_in().await?;
+            call.await
+        };
         let result = match select(pin!(call), self.runtime.sleep(limit)).await {
             Either::Left((result, _)) => result,
             Either::Right(((), _)) => Err(RegistryError::TimedOut { operation, limit }),
         };
         if result.is_err() {
+            *self.signed_in.lock().await = false;
             self.dialer.forget(dials).await;
         }
         result
