@@ -1,6 +1,7 @@
 //! The shard's promises, one test each.
 
 mod expiry;
+mod figures;
 mod limits;
 mod peers;
 mod random;
@@ -281,12 +282,14 @@ fn a_flight_lasts_as_long_as_its_most_patient_waiter_and_no_longer_than_the_cap(
     assert_eq!(bench.shard.next_wake(), Wake::At(until(SECOND)));
     let _ = bench.request_until("k", 2, Route::Cluster, until(3 * SECOND));
     assert_eq!(bench.shard.next_wake(), Wake::At(until(3 * SECOND)));
+    let _ = bench.request_until("k", 0, Route::Cluster, until(2 * SECOND));
+    assert_eq!(bench.shard.next_wake(), Wake::At(until(3 * SECOND)), "who is in a hurry hurries nobody else");
     let _ = bench.request_until("k", 3, Route::Cluster, until(60 * SECOND));
     assert_eq!(bench.shard.next_wake(), Wake::At(until(5 * SECOND)));
     bench.take_load();
     bench.pass(5 * SECOND);
     assert_eq!(bench.shard.handle_timeout(bench.now, &mut bench.out), Wake::Idle);
-    let expected: Vec<_> = (1..4).map(|waiter| (waiter, Err(FailureKind::Deadline))).collect();
+    let expected: Vec<_> = (0..4).map(|waiter| (waiter, Err(FailureKind::Deadline))).collect();
     assert_eq!(bench.served(), expected);
     assert!(matches!(bench.out.drain_intents().next(), Some(Intent::AbortLoad { .. })));
 }
