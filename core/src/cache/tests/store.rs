@@ -18,6 +18,8 @@ fn an_entry_is_charged_key_value_and_overhead() {
     assert_eq!(cache.put(entry_of(1, 100)), Inserted::Stored);
     let usage = cache.usage(Share::Main);
     assert_eq!((usage.bytes - empty, usage.entries, usage.budget), (charge_of(100), 1, 10_000));
+    let name = 1_u32.to_be_bytes();
+    assert_eq!(u64::from(cache.peek(&key_of(&name)).unwrap().charge()), charge_of(100));
     assert_eq!(
         cache.put(NewEntry { stored: Stored::NotFound, share: Share::Negative, ..entry_of(2, 0) }),
         Inserted::Stored
