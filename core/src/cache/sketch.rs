@@ -219,12 +219,14 @@ mod tests {
         squares / mean / places as f64
     }
 
+    type Hashing = fn(u64) -> u64;
+
     #[test]
     fn keys_spread_over_blocks_and_over_each_row_by_itself_however_alike_their_hashes_are() {
         let sketch = Sketch::new(64 * ENTRIES_PER_BLOCK, u64::MAX).unwrap();
         let mut rng = SplitMix64::new(9);
         let random: Vec<u64> = (0..1 << 15).map(|_| rng.next_u64()).collect();
-        let alike: [(&str, fn(u64) -> u64); 5] = [
+        let alike: [(&str, Hashing); 5] = [
             ("counted up", |n| n),
             ("counted down", |n| !n),
             ("in the middle", |n| n << 24),

@@ -2,6 +2,17 @@
 
 use super::*;
 
+type Said = Result<Vec<u8>, FailureKind>;
+
+/// A reply that is to be sent.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Reply {
+    to: RequestId,
+    /// By index.
+    said: Vec<(u32, Said)>,
+    last: bool,
+}
+
 impl Bench {
     fn ask(&mut self, texts: &[&str]) -> Result<RequestId, LoadError> {
         let deadline = self.now.saturating_add(SECOND);
@@ -9,35 +20,38 @@ impl Bench {
         self.node.handle_request(self.now, &keys, &mut self.out)
     }
 
-    /// Replies that are to be sent: to which request, the keys in it by index with what is said of them, and whether it is the last.
-    fn replies(&mut self) -> Vec<(RequestId, Vec<(u32, Result<Vec<u8>, FailureKind>)>, bool)> {
+    fn replies(&mut self) -> Vec<Reply> {
+        let said = |answer: Answer| answer.map(|got| got.value.to_vec()).map_err(|failure| failure.kind);
         let replies = self.out.drain_intents().filter_map(|intent| match intent {
             Intent::Reply { request, results, last } => {
-                let said =
-                    |answer: Answer| answer.map(|got| got.value.to_vec()).map_err(|failure| failure.kind);
-                Some((
-                    request,
-                    results.into_iter().map(|(index, answer)| (index, said(answer))).collect(),
-                    last,
-                ))
+                let results = results.into_iter().map(|(index, answer)| (index, said(answer)));
+                Some(Reply { to: request, said: results.collect(), last })
             }
             _ => None,
         });
         replies.collect()
     }
 
-    /// Loads that are asked of the origin: by key.
-    fn loads(&mut self) -> Vec<(Vec<u8>, (FlightId, Attempt))> {
-        let loads = self.out.intents.extract_if(.., |intent| matches!(intent, Intent::Load { .. }));
-        let loads = loads.map(|intent| match intent {
-            Intent::Load { flight, attempt, key, .. } => (key.as_bytes().to_vec(), (flight, attempt)),
-            other => panic!("{other:?}"),
-        });
-        loads.collect()
+    /// Loads that are asked of the origin, in order of their keys. Replies stay where they are.
+    fn loads(&mut self) -> Vec<(FlightId, Attempt)> {
+        let (mut loads, mut others) = (Vec::new(), Vec::new());
+        for intent in self.out.drain_intents() {
+            match intent {
+                Intent::Load { flight, attempt, key, .. } => loads.push((key, (flight, attempt))),
+                other => others.push(other),
+            }
+        }
+        self.out.intents = others;
+        loads.sort_by(|(a, _), (b, _)| a.as_bytes().cmp(b.as_bytes()));
+        loads.into_iter().map(|(_, load)| load).collect()
     }
 }
 
-fn said(text: &str) -> Result<Vec<u8>, FailureKind> {
+fn reply(to: RequestId, said: &[(u32, Said)], last: bool) -> Reply {
+    Reply { to, said: said.to_vec(), last }
+}
+
+fn said(text: &str) -> Said {
     Ok(text.as_bytes().to_vec())
 }
 
@@ -47,11 +61,11 @@ fn what_is_known_is_answered_at_once_and_the_rest_as_it_is_loaded() {
     bench.fill("held");
     let request = bench.ask(&["a", "held", "b"]).unwrap();
     let loads = bench.loads();
-    assert_eq!(bench.replies(), [(request, [(1, said("held"))].into(), false)]);
-    bench.loaded(loads[1].1, value("of b"));
-    assert_eq!(bench.replies(), [(request, [(2, said("of b"))].into(), false)]);
-    bench.loaded(loads[0].1, Outcome::Failed(crate::Failure::new(FailureKind::NotFound)));
-    assert_eq!(bench.replies(), [(request, [(0, Err(FailureKind::NotFound))].into(), true)]);
+    assert_eq!(bench.replies(), [reply(request, &[(1, said("held"))], false)]);
+    bench.loaded(loads[1], value("of b"));
+    assert_eq!(bench.replies(), [reply(request, &[(2, said("of b"))], false)]);
+    bench.loaded(loads[0], Outcome::Failed(crate::Failure::new(FailureKind::NotFound)));
+    assert_eq!(bench.replies(), [reply(request, &[(0, Err(FailureKind::NotFound))], true)]);
     assert_eq!(bench.node.stats().served, 3);
     assert!(bench.served().is_empty(), "no caller of this node's has asked");
 }
@@ -62,14 +76,14 @@ fn a_request_that_can_be_answered_in_full_is_over_at_once() {
     bench.fill("held");
     let request = bench.ask(&["held", ""]).unwrap();
     let results = [(0, said("held")), (1, Err(FailureKind::InvalidKey))];
-    assert_eq!(bench.replies(), [(request, results.into(), true)]);
+    assert_eq!(bench.replies(), [reply(request, &results, true)]);
     let unknown = RequestKey::new(None, bench.now.saturating_add(SECOND));
     let request = bench.node.handle_request(bench.now, &[unknown], &mut bench.out).unwrap();
-    assert_eq!(bench.replies(), [(request, [(0, Err(FailureKind::NoSuchGroup))].into(), true)]);
+    assert_eq!(bench.replies(), [reply(request, &[(0, Err(FailureKind::NoSuchGroup))], true)]);
     let request = bench.ask(&[]).unwrap();
     assert_eq!(
         bench.replies(),
-        [(request, [].into(), true)],
+        [reply(request, &[], true)],
         "a request for nothing is answered: it is a probe"
     );
 }
@@ -81,14 +95,14 @@ fn one_load_answers_all_requests_and_each_hears_of_its_own_keys() {
     let loads = bench.loads();
     assert_eq!((loads.len(), bench.replies().len()), (2, 3));
     bench.wait("a", 7);
-    bench.loaded(loads[0].1, value("of a"));
+    bench.loaded(loads[0], value("of a"));
     let mut replies = bench.replies();
     replies.sort();
     let expected: Vec<_> =
-        requests.iter().map(|&request| (request, [(0, said("of a"))].into(), false)).collect();
+        requests.iter().map(|&request| reply(request, &[(0, said("of a"))], false)).collect();
     assert_eq!((replies, bench.served()), (expected, [(7, said("of a"))].into()));
-    bench.loaded(loads[1].1, value("of b"));
-    let last: Vec<_> = bench.replies().into_iter().map(|(_, _, last)| last).collect();
+    bench.loaded(loads[1], value("of b"));
+    let last: Vec<_> = bench.replies().into_iter().map(|reply| reply.last).collect();
     assert_eq!(last, [true; 3]);
 }
 
@@ -100,7 +114,7 @@ fn a_request_that_the_peer_gives_up_takes_its_loads_along() {
     let request = bench.ask(&["a", "b", "c"]).unwrap();
     let loads = bench.loads();
     bench.replies();
-    bench.loaded(loads[1].1, value("of c"));
+    bench.loaded(loads[1], value("of c"));
     assert_eq!(bench.replies().len(), 1);
     let give_up = |bench: &mut Bench| bench.node.handle_request_cancelled(bench.now, request, &mut bench.out);
     assert_eq!(give_up(&mut bench), Disposition::Applied);
@@ -112,7 +126,7 @@ fn a_request_that_the_peer_gives_up_takes_its_loads_along() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(aborted, [loads[0].1.0], "`b` is waited for by a caller, and `c` has been answered");
+    assert_eq!(aborted, [loads[0].0], "`b` is waited for by a caller, and `c` has been answered");
     assert_eq!(give_up(&mut bench), Disposition::Stale);
     assert_eq!((bench.node.usage().waiters, bench.node.stats().cancelled), (1, 2));
 }
@@ -125,15 +139,15 @@ fn one_request_too_many_is_refused_and_one_that_is_over_makes_room_under_another
     assert_eq!(bench.ask(&["c"]), Err(LoadError::RequestsFull { max: 2 }));
     let loads = bench.loads();
     bench.replies();
-    bench.loaded(loads[0].1, value("of a"));
-    assert_eq!(bench.replies(), [(first, [(0, said("of a"))].into(), true)]);
+    bench.loaded(loads[0], value("of a"));
+    assert_eq!(bench.replies(), [reply(first, &[(0, said("of a"))], true)]);
     let third = bench.ask(&["c"]).unwrap();
     assert!(third != first && third != second);
     let over = bench.node.handle_request_cancelled(bench.now, first, &mut bench.out);
     assert_eq!(over, Disposition::Stale, "that it was over does not end who has its place");
     bench.replies();
-    bench.loaded(loads[1].1, value("of b"));
-    assert_eq!(bench.replies(), [(second, [(0, said("of b"))].into(), true)]);
+    bench.loaded(loads[1], value("of b"));
+    assert_eq!(bench.replies(), [reply(second, &[(0, said("of b"))], true)]);
 }
 
 #[test]
