@@ -161,7 +161,7 @@ impl Policy for B2 {
 
 impl B2 {
     fn set_limits(&mut self) {
-        let budget = self.budget + u64::from(canary::is(Canary::BudgetOffByOne));
+        let budget = self.budget.saturating_add(u64::from(canary::is(Canary::BudgetOffByOne)));
         self.capacity = budget.saturating_sub(self.table_bytes());
         self.window_cap = part(self.capacity, self.tuning.window_permille.min(1000));
         self.protected_cap = part(self.capacity - self.window_cap, PROTECTED_PART);
