@@ -83,7 +83,7 @@ fn a_link_that_is_behind_its_time_wants_to_be_called_at_once() {
 fn a_link_says_whose_it_is_and_whether_its_first_dial_is_under_way() {
     let mut bench = Bench::new(|_| {});
     assert_eq!((bench.link.peer(), &**bench.link.name()), (PEER, "peer:1"));
-    assert!(bench.link.is_first_dial());
+    assert!(bench.link.is_first_dial() && !bench.link.is_leaving() && !bench.link.is_closed());
     bench.connect();
     assert!(!bench.link.is_first_dial(), "it has succeeded");
     bench.lose_in_time();
