@@ -113,11 +113,13 @@ fn replacing_recharges_keeps_the_hits_and_hands_the_old_value_out() {
         let _ = cache.put(entry_of(name, 100));
     }
     assert_eq!(cache.len_of(3), Some(100));
+    let name = 3_u32.to_be_bytes();
+    assert_eq!(cache.put(entry_of(3, 90)), Inserted::Stored);
+    assert_eq!(cache.peek(&key_of(&name)).unwrap().slot.hits(), 1);
     for (len, entries) in [(10, 5), (100, 5), (700, 5), (0, 5), (1_000, 3), (1_600, 1)] {
         let mut evicted = Vec::new();
         assert_eq!(cache.insert(entry_of(3, len), |_, _, _| false, &mut evicted), Inserted::Stored);
         cache.check_invariants().unwrap();
-        let name = 3_u32.to_be_bytes();
         let entry = cache.peek(&key_of(&name)).unwrap();
         assert_eq!(entry.stored, &Stored::Value(Value::from(alloc::vec![3; len])));
         assert!(
