@@ -214,6 +214,23 @@ fn foreign_ids_are_stale() {
 }
 
 #[test]
+fn ids_of_what_is_over_do_not_reach_what_has_taken_its_place() {
+    let mut bench = Bench::alone();
+    let over = bench.wait("k", 1);
+    let old = bench.take_load();
+    bench.loaded(old, failed(FailureKind::OriginFailed));
+    bench.served();
+    let ticket = bench.wait("other", 2);
+    let new = bench.take_load();
+    assert_eq!((ticket.slot(), new.0.slot()), (over.slot(), old.0.slot()), "their places are taken");
+    assert_eq!(bench.shard.cancel(bench.now, over, &mut bench.out), None);
+    assert_eq!(bench.loaded(old, value("late")), Disposition::Stale);
+    assert!(!bench.shard.wants(old.0, old.1));
+    bench.loaded(new, value("v"));
+    assert_eq!(bench.served(), [(2, Ok(b"v".to_vec()))]);
+}
+
+#[test]
 fn the_owners_not_found_is_final_and_is_kept_by_the_owner() {
     let mut bench = Bench::new(2, |_| {});
     let theirs = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);

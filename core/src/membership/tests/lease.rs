@@ -123,6 +123,20 @@ fn a_late_registration_is_watched_out_for_as_long_as_it_may_come() {
 }
 
 #[test]
+fn a_late_registration_is_taken_back_though_the_stop_has_had_to_be_repeated() {
+    let (mut hand, register, _) = Hand::started();
+    hand.node.stop(hand.now, &mut hand.out);
+    let asked = hand.asked();
+    let [RegistryIntent::Deregister { op, .. }] = asked[..] else { panic!("{asked:?}") };
+    let _ = hand.answer(op, RegistryOutcome::Failed(None));
+    let asked = hand.sleep_to(hand.now.saturating_add(SECOND / 10));
+    assert!(matches!(asked[..], [(_, RegistryIntent::Deregister { .. })]), "{asked:?}");
+    assert_eq!(hand.registered(register, 9), Disposition::Applied);
+    let asked = hand.asked();
+    assert!(matches!(asked[..], [RegistryIntent::Deregister { lease: Some(_), .. }]), "{asked:?}");
+}
+
+#[test]
 fn a_late_registration_that_fails_ends_the_stop() {
     let (mut hand, register, _) = stopped_amid_registration();
     assert_eq!(hand.answer(register, RegistryOutcome::LeaseLost), Disposition::Stale, "no answer to that");
