@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use super::*;
 use crate::config::OnAbandoned;
-use crate::effects::{Batch, Level, RegistryIntent};
+use crate::effects::{Batch, Level, RegistryIntent, Settled};
 use crate::error::FailureKind;
 use crate::id::{LeaseId, Revision};
 use crate::membership::{Change, MemberRecord};
@@ -288,6 +288,18 @@ fn what_is_answered_of_no_shard_or_by_no_peer_is_stale() {
     assert_eq!(node.handle_connected(now, dial, Protocol::Batched, out), Disposition::Stale);
     assert_eq!(node.handle_lost(now, dial, out), Disposition::Stale);
     assert!(out.is_empty());
+}
+
+#[test]
+fn a_fetch_that_is_settled_for_no_shard_is_for_nobody() {
+    let mut bench = Bench::new(|_| {});
+    let mut inner = Effects::new();
+    for shard in [3, u16::MAX] {
+        let settled = Settled::new(FlightId::new(0, 0, shard), Attempt::default(), value("v"));
+        inner.settled.push(settled);
+        pass_on(&mut bench.node.parts, bench.now, &mut inner);
+        assert!(inner.is_empty());
+    }
 }
 
 #[test]

@@ -216,6 +216,34 @@ fn the_tables_do_not_grow_once_the_cache_is_full() {
 }
 
 #[test]
+fn the_index_is_half_empty_whatever_it_holds_and_comings_and_goings_do_not_make_it_grow() {
+    // It expects nothing, so that it grows from the smallest.
+    let config = CacheConfig {
+        main: 1 << 20,
+        hot: 0,
+        negative: 0,
+        expected_entry: u32::MAX,
+        seed: 1,
+        adaptive: false,
+    };
+    for entries in (1..130).chain([223, 224, 225]) {
+        let mut cache = Cache::new(&config).unwrap();
+        (0..entries).for_each(|name| assert!(!cache.read(name, 1)));
+        let (held, buckets) = (cache.index.len(), cache.index.num_buckets());
+        let room = if buckets < 8 { buckets - 1 } else { buckets / 8 * 7 };
+        assert_eq!(held, entries as usize);
+        assert!(2 * held <= room && buckets <= 8 * held.max(1), "{held} entries in {buckets} buckets");
+        for name in entries..entries + 4 * buckets as u32 {
+            let bytes = (name - entries).to_be_bytes();
+            assert!(cache.remove(&key_of(&bytes), &mut Vec::new()));
+            assert!(!cache.read(name, 1));
+        }
+        assert_eq!(cache.index.num_buckets(), buckets, "{held} entries");
+        cache.check_invariants().unwrap();
+    }
+}
+
+#[test]
 fn a_share_that_holds_more_entries_than_expected_pays_for_a_larger_sketch() {
     let config =
         CacheConfig { main: 1 << 20, hot: 0, negative: 0, expected_entry: 10_000, seed: 1, adaptive: false };
