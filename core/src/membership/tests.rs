@@ -200,6 +200,8 @@ fn a_node_registers_lists_watches_and_sees_others_come_and_go() {
 
 #[test]
 fn a_peer_keeps_its_id_when_it_leaves_and_returns_and_no_other_gets_it() {
+    let (hand, ..) = Hand::started();
+    assert_eq!(hand.node.peer_id(ME), Some(PeerId::new(0)), "this node's, before anybody is known");
     let (mut hand, watch) = watching();
     let ids = [ME, A, B].map(|addr| hand.node.peer_id(addr).unwrap());
     let _ = hand.changed(watch, 11, vec![delete(A), put("127.0.0.1:7003")]);

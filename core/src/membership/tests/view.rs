@@ -31,6 +31,16 @@ fn a_list_that_is_older_than_the_watch_does_not_turn_the_view_back() {
 }
 
 #[test]
+fn a_list_has_the_last_word_on_its_own_revision() {
+    let (mut hand, watch) = watching();
+    let _ = hand.changed(watch, 11, vec![delete(ME), put("127.0.0.1:7003")]);
+    let asked = hand.sleep_to(hand.now);
+    let [(_, RegistryIntent::List { op })] = asked[..] else { panic!("{asked:?}") };
+    let _ = hand.listed(op, &[ME, A, B], 11);
+    assert_eq!(hand.addrs(), [ME, A, B]);
+}
+
+#[test]
 fn a_watch_that_ends_is_opened_again_behind_the_last_seen_revision_and_a_list_goes_with_it() {
     let (mut hand, watch) = watching();
     let _ = hand.changed(watch, 17, vec![delete(A)]);
