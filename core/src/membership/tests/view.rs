@@ -258,18 +258,24 @@ fn a_young_watch_is_given_time_to_tell_what_a_list_knows_already() {
     }
 }
 
-/// Ends the watch, and answers how long it takes until another is opened, and that one.
+/// Ends the watch, and sleeps until another is opened. Answers how long that takes, and the new one.
 fn reopened(hand: &mut Hand, watch: OpId) -> (Duration, OpId) {
     let ended = hand.now;
     let _ = hand.node.handle_watch(hand.now, watch, WatchEvent::Ended(None), &mut hand.out);
-    let asked = hand.sleep_to(hand.now.saturating_add(3 * SECOND));
-    let opened = asked.iter().find_map(|(at, intent)| match intent {
-        RegistryIntent::Watch { op, .. } => Some((at.saturating_since(ended), *op)),
-        _ => None,
-    });
-    let (waited, op) = opened.expect("it is opened again");
-    hand.now = hand.now.max(ended.saturating_add(waited));
-    (waited, op)
+    loop {
+        let at = match hand.node.next_wake() {
+            Wake::Now => hand.now,
+            Wake::At(at) => at,
+            Wake::Idle => panic!("it is opened again"),
+        };
+        let opened = hand.sleep_to(at).into_iter().find_map(|(_, intent)| match intent {
+            RegistryIntent::Watch { op, .. } => Some(op),
+            _ => None,
+        });
+        if let Some(op) = opened {
+            return (at.saturating_since(ended), op);
+        }
+    }
 }
 
 #[test]
@@ -279,11 +285,15 @@ fn a_watch_that_breaks_again_and_again_is_opened_less_and_less_often_until_one_l
     for _ in 0..8 {
         let (waited, op) = reopened(&mut hand, watch);
         waits.push(waited);
-        (watch, hand.now) = (op, hand.now);
+        watch = op;
         hand.now = hand.now.saturating_add(SECOND / 1000);
     }
     assert!(waits[0] <= SECOND / 10, "{waits:?}");
-    hand.now = hand.now.saturating_add(4 * SECOND);
+    // From when it was opened: as long as the longest delay, and no longer.
+    hand.now = hand.now.saturating_add(3 * SECOND - SECOND / 1000);
+    let (waited, watch) = reopened(&mut hand, watch);
+    assert!(waited > SECOND, "it had not lasted: {waited:?}");
+    hand.now = hand.now.saturating_add(3 * SECOND + Duration::from_nanos(1));
     let (waited, _) = reopened(&mut hand, watch);
     assert!(waited <= SECOND / 10, "it had lasted: {waited:?}");
 }
