@@ -117,3 +117,35 @@ pub fn ring_of(membership: &Membership, previous: &Ring) -> Result<Ring, RingErr
     let members: Vec<Member> = records.into_iter().filter_map(member).collect();
     previous.rebuild(RingEpoch::new(membership.ring_epoch()), members)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effects::{Intent, RegistryIntent};
+    use crate::id::Revision;
+    use crate::membership::{MemberRecord, MembershipConfig, RegistryOutcome};
+    use crate::ring::Placement;
+
+    #[test]
+    fn a_node_that_is_not_registered_yet_takes_the_place_on_its_ring_that_its_address_will_have() {
+        for me in ["a:1", "c:1", "e:1"] {
+            let (now, mut out) = (Instant::ZERO, Effects::<()>::new());
+            let mut membership = Membership::new(MembershipConfig::new(me), 1, now).unwrap();
+            membership.start(now, &mut out);
+            let list = out.drain_intents().find_map(|intent| match intent {
+                Intent::Registry(RegistryIntent::List { op }) => Some(op),
+                _ => None,
+            });
+            let records = ["b:1", "d:1"].map(|addr| MemberRecord::new(addr, 1)).into();
+            let listed = RegistryOutcome::Listed { records, revision: Revision::new(1) };
+            let _ = membership.handle_registry(now, list.unwrap(), listed, &mut out);
+            // With this scheme the order of the members is part of the ring.
+            let ring = ring_of(&membership, &Ring::empty(Placement::GoSeed, RingEpoch::new(0))).unwrap();
+            let names: Vec<_> = ring.members().iter().map(Member::name).collect();
+            let mut sorted = [me, "b:1", "d:1"];
+            sorted.sort_unstable();
+            assert_eq!(names, sorted);
+            assert_eq!(ring.by_name(me).map(Member::id), Some(PeerId::new(0)));
+        }
+    }
+}

@@ -244,3 +244,96 @@ impl Default for LinkConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The field that is refused, if one is.
+    fn refused(change: impl FnOnce(&mut ShardConfig)) -> Option<&'static str> {
+        let mut config = ShardConfig::default();
+        change(&mut config);
+        match config.validate() {
+            Err(ConfigError::OutOfRange { field, .. }) => Some(field),
+            Err(other) => panic!("{other:?}"),
+            Ok(()) => None,
+        }
+    }
+
+    #[test]
+    fn a_shards_settings_are_taken_up_to_their_limits_and_refused_by_field_beyond() {
+        assert_eq!((refused(|_| {}), refused(|c| c.budget = 1)), (None, None));
+        assert_eq!(refused(|c| c.budget = 0), Some("budget"));
+        let per_mille =
+            |hot, negative| refused(|c| (c.hot_per_mille, c.negative_per_mille) = (hot, negative));
+        assert_eq!((per_mille(900, 99), per_mille(499, 500), per_mille(0, 0)), (None, None, None));
+        assert_eq!(
+            (per_mille(901, 0), per_mille(u16::MAX, 0)),
+            (Some("hot_per_mille"), Some("hot_per_mille"))
+        );
+        assert_eq!(
+            (per_mille(0, 501), per_mille(0, u16::MAX)),
+            (Some("negative_per_mille"), Some("negative_per_mille"))
+        );
+        assert_eq!(
+            (per_mille(900, 100), per_mille(500, 500)),
+            (Some("hot_per_mille"), Some("hot_per_mille"))
+        );
+        let slots = |slots| {
+            (refused(|c| c.max_flights = above_zero(slots)), refused(|c| c.max_waiters = above_zero(slots)))
+        };
+        assert_eq!(slots(1 << 24), (None, None));
+        assert_eq!(slots((1 << 24) + 1), (Some("max_flights"), Some("max_waiters")));
+        assert_eq!(refused(|c| c.max_value_len = above_zero_len(1 << 30)), None);
+        assert_eq!(refused(|c| c.max_value_len = above_zero_len((1 << 30) + 1)), Some("max_value_len"));
+        assert_eq!(refused(|c| c.load_timeout = Duration::ZERO), Some("load_timeout"));
+        assert_eq!(refused(|c| c.load_timeout = Duration::from_nanos(1)), None);
+    }
+
+    #[test]
+    fn a_groups_settings_are_taken_up_to_their_limits_and_refused_beyond() {
+        let check = |ttl_jitter_per_mille, ttl| {
+            GroupConfig { ttl_jitter_per_mille, ttl, ..GroupConfig::default() }.validate().is_ok()
+        };
+        assert!(check(0, None) && check(500, Some(Duration::from_nanos(1))));
+        assert!(!check(501, None) && !check(0, Some(Duration::ZERO)));
+    }
+
+    #[test]
+    fn the_limits_that_nobody_sets_are_the_documented_ones() {
+        let shard = ShardConfig::default();
+        assert_eq!((shard.budget, shard.hot_per_mille, shard.negative_per_mille), (64 << 20, 125, 15));
+        assert_eq!((shard.max_key_len.get(), shard.max_value_len.get()), (128 << 10, 16 << 20));
+        assert_eq!((shard.max_flights.get(), shard.max_waiters.get()), (4096, 16_384));
+        assert_eq!((shard.work_per_call.get(), GroupConfig::default().max_loads.get()), (256, 1024));
+        let link = LinkConfig::default();
+        assert_eq!((link.max_batch_keys.get(), link.max_batch_bytes.get()), (256, 256 << 10));
+        assert_eq!(
+            (link.window.get(), link.single_window.get(), link.max_open_batches.get()),
+            (2, 128, 1024)
+        );
+        assert_eq!((link.max_queue.get(), link.failure_threshold.get()), (8192, 5));
+    }
+
+    #[test]
+    fn shares_are_the_thousandths_that_are_asked_for_and_sum_to_the_budget() {
+        let shares = |budget| ShardConfig { budget, ..ShardConfig::default() }.shares();
+        assert_eq!(shares(1_000_000), (860_000, 125_000, 15_000));
+        assert_eq!(shares(999), (861, 124, 14), "what does not divide is the main share's");
+        assert_eq!(shares(1), (1, 0, 0));
+        let (main, hot, negative) = shares(u64::MAX);
+        assert_eq!(main + hot + negative, u64::MAX);
+    }
+
+    #[test]
+    fn parts_of_a_total_differ_by_one_at_most_and_sum_to_it() {
+        for (total, parts, expected) in
+            [(10, 3, [4, 3, 3].as_slice()), (2, 3, &[1, 1, 0]), (7, 1, &[7]), (8, 2, &[4, 4])]
+        {
+            let parts = NonZeroU16::new(parts).expect("above zero");
+            let cut: alloc::vec::Vec<_> =
+                (0..parts.get()).map(|index| part_of(total, parts, index)).collect();
+            assert_eq!(cut, expected, "{total} in {parts}");
+        }
+    }
+}

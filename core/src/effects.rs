@@ -392,3 +392,56 @@ pub enum Disposition {
     /// It was late, a duplicate, or never asked for. Normal in a distributed system: counted, and nothing else changed.
     Stale,
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::error::FailureKind;
+
+    #[test]
+    fn a_buffer_with_anything_to_carry_out_is_not_empty() {
+        let (flight, peer) = (FlightId::new(0, 0, 0), PeerId::new(1));
+        let fill: [fn(&mut Effects<u32>, FlightId, PeerId); 5] = [
+            |out, flight, _| out.intents.push(Intent::AbortLoad { flight }),
+            |out, _, _| out.completions.push(Completion::new(1, Err(Failure::new(FailureKind::Deadline)))),
+            |out, flight, peer| out.calls.push(Call::Cancel { peer, flight }),
+            |out, flight, _| {
+                out.settled.push(Settled::new(flight, Attempt::default(), Outcome::Unreachable(None)));
+            },
+            |out, _, _| out.removals.push(Removed { waiter: 1, unacknowledged: Vec::new() }),
+        ];
+        let mut out = Effects::new();
+        assert!(out.is_empty());
+        for fill in fill {
+            fill(&mut out, flight, peer);
+            assert!(!out.is_empty(), "{out:?}");
+            out.drain_intents();
+            out.drain_completions();
+            out.drain_calls();
+            out.drain_settled();
+            out.drain_removals();
+            assert!(out.is_empty(), "{out:?}");
+        }
+    }
+
+    #[test]
+    fn evicted_values_live_until_they_are_freed() {
+        let bytes: Arc<[u8]> = Arc::from(&b"v"[..]);
+        let mut out: Effects<()> = Effects::new();
+        out.evicted.push(Value::from(Arc::clone(&bytes)));
+        assert_eq!((Arc::strong_count(&bytes), out.is_empty()), (2, true), "nobody has to carry them out");
+        out.free_evicted();
+        assert_eq!(Arc::strong_count(&bytes), 1);
+    }
+
+    #[test]
+    fn what_a_peer_says_of_itself_is_asked_elsewhere_and_what_it_says_of_the_key_is_an_answer() {
+        for kind in FailureKind::ALL {
+            let elsewhere = matches!(Outcome::from_peer(Failure::new(kind)), Outcome::Unreachable(Some(_)));
+            let of_itself = [FailureKind::Overloaded, FailureKind::NoSuchGroup, FailureKind::Stopping];
+            assert_eq!(elsewhere, of_itself.contains(&kind), "{kind:?}");
+        }
+    }
+}

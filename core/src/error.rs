@@ -398,4 +398,41 @@ mod tests {
             in_words(&Failure::new(FailureKind::NotFound))
         );
     }
+
+    #[test]
+    fn every_kind_of_failure_has_the_name_that_peers_know_it_by() {
+        let names = FailureKind::ALL.map(FailureKind::name);
+        let known = [
+            "not_found",
+            "origin_failed",
+            "overloaded",
+            "deadline",
+            "no_such_group",
+            "invalid_key",
+            "value_too_large",
+            "stopping",
+        ];
+        assert_eq!(names, known);
+    }
+
+    #[test]
+    fn a_refused_request_fails_in_the_kind_that_tells_who_is_at_fault_and_keeps_the_reason() {
+        let max = 7;
+        for (error, kind) in [
+            (LoadError::EmptyKey, FailureKind::InvalidKey),
+            (LoadError::KeyTooLong { len: 8, max: 7 }, FailureKind::InvalidKey),
+            (LoadError::NoSuchGroup, FailureKind::NoSuchGroup),
+            (LoadError::FlightsFull { max }, FailureKind::Overloaded),
+            (LoadError::WaitersFull { max }, FailureKind::Overloaded),
+            (LoadError::GroupLoadsFull { max }, FailureKind::Overloaded),
+            (LoadError::RemovalsFull { max }, FailureKind::Overloaded),
+            (LoadError::RequestsFull { max }, FailureKind::Overloaded),
+            (LoadError::DeadlinePassed, FailureKind::Deadline),
+            (LoadError::Stopped, FailureKind::Stopping),
+        ] {
+            let failure = Failure::from(error);
+            assert_eq!(failure.kind, kind, "{error}");
+            assert_eq!(failure.cause.map(|cause| format!("{cause}")), Some(format!("{error}")));
+        }
+    }
 }

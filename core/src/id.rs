@@ -243,3 +243,20 @@ impl Revision {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_that_logs_show_are_those_that_ids_were_made_of() {
+        for number in [0, 1, 7] {
+            assert_eq!(DialId::new(3, number).sequence(), number);
+            assert_eq!(BatchId::new(3, number).sequence(), number);
+            assert_eq!(OpId::new(number).sequence(), number);
+        }
+        for number in [-7, 0, 7] {
+            assert_eq!((LeaseId::new(number).get(), Revision::new(number).get()), (number, number));
+        }
+    }
+}

@@ -376,7 +376,7 @@ impl Link {
             }
             State::Up { .. } | State::Probing | State::Leaving | State::Closed => Wake::Idle,
         };
-        let batches = self.in_flight.iter().filter_map(InFlight::deadline).min().map_or(Wake::Idle, Wake::At);
+        let batches = self.in_flight.iter().map(InFlight::deadline).min().map_or(Wake::Idle, Wake::At);
         let queue = if self.queue.is_empty() { Wake::Idle } else { Wake::At(self.queue_until) };
         match state.earlier(batches).earlier(queue) {
             Wake::At(at) if at <= self.clock.latest() => Wake::Now,

@@ -2,6 +2,8 @@
 
 mod config;
 mod requests;
+#[cfg(test)]
+mod tests;
 
 pub use self::config::{NodeConfig, RequestKey};
 use self::requests::Requests;

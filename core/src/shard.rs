@@ -487,7 +487,7 @@ impl<W> Shard<W> {
         self.stopped = true;
         for _ in 0..self.config.work_per_call.get() {
             let Some(flight) = self.flights.any_from(self.shutdown_from) else { return Wake::Idle };
-            self.shutdown_from = flight + 1;
+            self.shutdown_from = flight;
             self.complete(flight, &Err(Failure::new(FailureKind::Stopping)), out);
             self.abort(flight, out);
         }

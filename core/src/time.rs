@@ -135,5 +135,6 @@ mod tests {
         assert_eq!(two.earlier(Wake::Idle), two);
         assert_eq!(Wake::Idle.earlier(Wake::Now), Wake::Now);
         assert!(one.is_due(Instant::from_nanos(1)) && !two.is_due(Instant::from_nanos(1)));
+        assert!(Wake::Now.is_due(Instant::ZERO) && !Wake::Idle.is_due(Instant::MAX));
     }
 }

@@ -170,3 +170,58 @@ impl<'a> HashedKey<'a> {
         self.hash
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::SplitMix64;
+
+    #[test]
+    fn a_value_reads_as_its_bytes_whatever_it_was_made_of_and_however_it_is_read() {
+        let made = [
+            Value::from(&b"bytes"[..]),
+            Value::from(b"bytes".to_vec()),
+            Value::from(Bytes::from_static(b"bytes")),
+            Value::from(Arc::from(&b"bytes"[..])),
+        ];
+        for value in made {
+            assert_eq!(
+                (value.as_bytes(), value.as_ref(), &*value),
+                (&b"bytes"[..], &b"bytes"[..], &b"bytes"[..])
+            );
+            let shared = value.as_bytes().as_ptr();
+            let bytes = Bytes::from(value);
+            assert_eq!((&bytes[..], bytes.as_ptr()), (&b"bytes"[..], shared), "nothing is copied");
+        }
+    }
+
+    #[test]
+    fn an_owned_key_says_what_the_borrowed_one_said() {
+        let borrowed = HashedKey::new(GroupId::new(3), b"key", 99);
+        let owned = Key::from(&borrowed);
+        assert_eq!((owned.group(), owned.as_bytes(), owned.hash()), (GroupId::new(3), &b"key"[..], 99));
+        let again = owned.as_hashed();
+        assert_eq!((again.group(), again.as_bytes(), again.hash()), (GroupId::new(3), &b"key"[..], 99));
+    }
+
+    #[test]
+    fn keys_spread_evenly_over_any_number_of_shards() {
+        let mut rng = SplitMix64::new(1);
+        for shards in [1, 2, 7, 64] {
+            let mut counts = alloc::vec![0_u32; usize::from(shards)];
+            for _ in 0..1_000 * u32::from(shards) {
+                counts[usize::from(HashedKey::new(GroupId::new(0), b"", rng.next_u64()).shard(shards))] += 1;
+            }
+            assert!(counts.iter().all(|&count| count.abs_diff(1_000) < 150), "{shards}: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn the_bits_of_a_hash_that_tables_use_do_not_choose_the_shard() {
+        let shard = |hash| HashedKey::new(GroupId::new(0), b"", hash).shard(16);
+        let middle = 0x0000_1234_5678_0000;
+        for (high, low) in [(0, 0), (0xffff, 0), (0, 0xffff), (0xabcd, 0x4321)] {
+            assert_eq!(shard(high << 48 | middle | low), shard(middle));
+        }
+    }
+}

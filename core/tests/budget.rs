@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use groupcache_core::{
-    Attempt, Call, ENTRY_OVERHEAD, Effects, Failure, FailureKind, FlightId, HashedKey, Instant, Intent, Load,
-    LoadRequest, Outcome, Route, Shard, ShardConfig, Value,
+    Attempt, Call, ENTRY_OVERHEAD, Effects, Eviction, Failure, FailureKind, FlightId, HashedKey, Instant,
+    Intent, Load, LoadRequest, Outcome, Route, Shard, ShardConfig, Value,
 };
 
 use self::common::{GROUP, ME, hashed, shard};
@@ -230,5 +230,30 @@ fn what_small_entries_take_in_memory_is_within_their_charge() {
         });
         let (kept, usage) = ((kept - without_entries) as u64, bench.shard.usage());
         assert!(kept <= usage.bytes + usage.entries * SLOT / 4, "{kept} bytes are allocated for {usage:?}");
+    }
+}
+
+#[test]
+fn what_the_shadows_of_an_adaptive_window_take_in_memory_is_what_is_charged_for_them() {
+    let filled = |eviction, fills: u64| {
+        bytes_kept(|| {
+            let mut bench = Bench::new(|config| {
+                (config.budget, config.eviction) = (8 << 20, eviction);
+                one_share(config);
+            });
+            (0..fills).for_each(|id| bench.fill(&id.to_le_bytes(), value(100)));
+            bench
+        })
+    };
+    for fills in [100, 3_000, 20_000] {
+        let (plain, without) = filled(Eviction::B2, fills);
+        let (kept, with) = filled(Eviction::B2Adaptive, fills);
+        assert_eq!(
+            with.shard.usage().entries,
+            without.shard.usage().entries,
+            "nothing else makes a difference"
+        );
+        let (taken, charged) = ((kept - plain) as u64, with.bytes() - without.bytes());
+        assert_eq!(taken, charged, "{fills} fills");
     }
 }

@@ -63,6 +63,12 @@ impl Adaptive {
         }
     }
 
+    /// How many hits have yet to be fed.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
+    }
+
     /// Takes in what was heard, and a miss that is being inserted into a share of `live` entries. Answers how to tune the share, where that changes.
     pub(super) fn note_miss(&mut self, hash: u64, charge: u32, live: u32) -> Option<Tuning> {
         self.follow_growth(live);
@@ -90,5 +96,72 @@ impl Adaptive {
             self.sampler = adapter.sampler();
             self.adapter = adapter.with_tuning(self.adapter.tuning());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::SplitMix64;
+
+    const BUDGET: u64 = 16 << 20;
+
+    fn adaptive(entries: u32) -> Adaptive {
+        Adaptive::new(BUDGET, entries, 1).unwrap()
+    }
+
+    /// Hashes that are in the sample, or that are not.
+    fn hashes(sampler: Sampler, taken: bool) -> impl Iterator<Item = u64> {
+        let mut rng = SplitMix64::new(2);
+        core::iter::repeat_with(move || rng.next_u64()).filter(move |&hash| sampler.takes(hash) == taken)
+    }
+
+    #[test]
+    fn hits_on_sampled_keys_wait_as_far_as_there_is_room_and_the_next_miss_takes_them_in() {
+        let mut adaptive = adaptive(100_000);
+        let sampler = adaptive.sampler;
+        let miss = |taken| hashes(sampler, taken).next().unwrap();
+        for (hits, heard) in [(0, 0), (5, 5), (HEARD, HEARD), (HEARD + 9, HEARD)] {
+            for taken in [false, true] {
+                let before = adaptive.adapter.fed();
+                hashes(sampler, false).take(100).for_each(|hash| adaptive.note_hit(hash, 100));
+                assert_eq!(adaptive.waiting(), 0);
+                hashes(sampler, true).take(hits).for_each(|hash| adaptive.note_hit(hash, 100));
+                assert_eq!(adaptive.waiting(), hits as u32);
+                assert_eq!(adaptive.note_miss(miss(taken), 100, 0), None);
+                assert_eq!(adaptive.waiting(), 0);
+                assert_eq!(adaptive.adapter.fed() - before, heard as u32 + u32::from(taken));
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_of_far_more_entries_than_expected_is_sampled_anew_and_keeps_its_tuning() {
+        let mut adaptive = adaptive(4_096);
+        let tuning = Tuning { window_permille: 300, lenient: false };
+        adaptive.adapter = Adapter::new(BUDGET, 4_096, 1).unwrap().with_tuning(tuning);
+        let sampler = adaptive.sampler;
+        let miss = |live, adaptive: &mut Adaptive| {
+            let hash = hashes(adaptive.sampler, true).next().unwrap();
+            let _tuning = adaptive.note_miss(hash, 100, live);
+        };
+        miss(2 * 4_096 + 1, &mut adaptive);
+        assert_eq!((adaptive.sampler, adaptive.adapter.fed()), (sampler, 1), "not yet twice as many");
+        miss(2 * 4_096 + 2, &mut adaptive);
+        assert_ne!(adaptive.sampler, sampler);
+        assert_eq!(
+            (adaptive.adapter.fed(), adaptive.adapter.tuning()),
+            (1, tuning),
+            "the shadows start over"
+        );
+        let again = adaptive.sampler;
+        miss(2 * 4_096 + 2, &mut adaptive);
+        assert_eq!((adaptive.sampler, adaptive.adapter.fed()), (again, 2), "once");
+    }
+
+    #[test]
+    fn what_waits_to_be_fed_takes_memory_besides_the_shadows() {
+        let adaptive = adaptive(1_000);
+        assert_eq!(adaptive.bytes() - adaptive.adapter.bytes(), 16 * HEARD as u64);
     }
 }

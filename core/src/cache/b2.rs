@@ -16,6 +16,9 @@ use super::sketch::Sketch;
 use crate::canary::{self, Canary};
 use crate::rng::SplitMix64;
 
+#[cfg(test)]
+mod tests;
+
 const WINDOW: u8 = 0;
 const PROBATION: u8 = 1;
 const PROTECTED: u8 = 2;
@@ -158,7 +161,7 @@ impl Policy for B2 {
 
 impl B2 {
     fn set_limits(&mut self) {
-        let budget = self.budget + u64::from(canary::is(Canary::BudgetOffByOne));
+        let budget = self.budget.saturating_add(u64::from(canary::is(Canary::BudgetOffByOne)));
         self.capacity = budget.saturating_sub(self.table_bytes());
         self.window_cap = part(self.capacity, self.tuning.window_permille.min(1000));
         self.protected_cap = part(self.capacity - self.window_cap, PROTECTED_PART);
@@ -228,14 +231,12 @@ impl B2 {
         }
     }
 
-    /// Moves the oldest of protected down to probation until the segment keeps its limit, sparing each that was hit once.
+    /// Moves the oldest of protected down to probation until the segment keeps its limit, sparing each that was hit once: its counter is cleared then.
     fn balance_protected<T>(&mut self, arena: &mut Arena<T>) {
-        let mut spared = self.protected.len();
         while self.protected.bytes() > self.protected_cap {
             let Some(oldest) = self.protected.tail() else { return };
             self.protected.unlink(arena, oldest);
-            if arena.slot(oldest).hits() > 0 && spared > 0 {
-                spared -= 1;
+            if arena.slot(oldest).hits() > 0 {
                 self.fold(arena, oldest);
                 self.protected.push_head(arena, oldest);
             } else {

@@ -107,6 +107,12 @@ impl Adapter {
         self.sampler
     }
 
+    /// How many requests it has taken in, less what has faded.
+    #[cfg(test)]
+    pub(super) const fn fed(&self) -> u32 {
+        self.fed
+    }
+
     /// The memory that the shadows occupy, in bytes, to be taken off the share's budget: 20 to 30 bytes an entry of a small cache, at most
     /// 200 kB up to 130 000 entries, and a byte an entry from there.
     pub(crate) fn bytes(&self) -> u64 {
@@ -198,6 +204,8 @@ impl Shadow {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
     use crate::rng::SplitMix64;
 
@@ -236,6 +244,80 @@ mod tests {
             let taken = (0..100_000).filter(|_| Sampler { rate }.takes(rng.next_u64())).count() as u32;
             assert!(taken.abs_diff(100_000 / rate) < 100_000 / rate / 5, "{taken} at 1 in {rate}");
         }
+    }
+
+    /// An adapter whose shadows have counted `hits` of `fed` requests.
+    fn counted(hits: [u32; ARMS.len()], fed: u32) -> Adapter {
+        let mut adapter = Adapter::new(1 << 20, 1_000, 1).unwrap();
+        adapter.shadows.iter_mut().zip(hits).for_each(|(shadow, hits)| shadow.hits = hits);
+        adapter.fed = fed;
+        adapter
+    }
+
+    #[test]
+    fn the_arm_that_leads_by_more_than_one_request_in_500_takes_over_and_the_first_of_equals() {
+        for (hits, fed, arm) in [
+            ([0, 100, 0, 102, 0], 1_000, 1),
+            ([0, 100, 0, 103, 0], 1_000, 3),
+            ([0, 100, 0, 101, 0], 499, 3),
+            ([103, 100, 103, 103, 103], 1_000, 0),
+            ([0, 100, 104, 103, 105], 1_000, 4),
+            ([0, 0, 0, 0, 0], 0, 1),
+        ] {
+            let mut adapter = counted(hits, fed);
+            adapter.decide();
+            assert_eq!(adapter.arm, arm, "{hits:?} of {fed}");
+            assert_eq!(adapter.tuning.lenient, ARMS[arm].lenient);
+        }
+    }
+
+    #[test]
+    fn the_window_goes_to_the_arm_in_steps_and_the_past_counts_for_half_each_time() {
+        let mut adapter = counted([9, 100, 0, 900, 1], 2_001);
+        let windows: Vec<u16> = (0..4)
+            .map(|_| {
+                adapter.decide();
+                adapter.tuning.window_permille
+            })
+            .collect();
+        assert_eq!(windows, [70 + STEP, 70 + 2 * STEP, 800, 800]);
+        let hits: Vec<u32> = adapter.shadows.iter().map(|shadow| shadow.hits).collect();
+        assert_eq!((hits, adapter.fed), ([0, 6, 0, 56, 0].into(), 125));
+    }
+
+    #[test]
+    fn a_decision_is_made_once_in_four_requests_for_each_entry_of_a_shadow() {
+        let mut adapter = Adapter::new(1 << 20, 80, 1).unwrap();
+        let (mut decided, mut told) = (Vec::new(), Vec::new());
+        for turn in 1..=120 {
+            let expected = adapter.fed + 1;
+            if adapter.feed(7, 100).is_some() {
+                told.push(turn);
+            }
+            if adapter.fed != expected {
+                assert_eq!(adapter.fed, expected / 2);
+                decided.push(turn);
+            }
+        }
+        assert_eq!((decided, told), ([40, 80, 120].into(), [40].into()), "told of what changes");
+    }
+
+    #[test]
+    fn a_shadow_holds_what_fits_and_counts_what_it_holds() {
+        let mut shadow = Shadow::new(1_000, 10, 1, ARMS[FIRST_ARM]).unwrap();
+        let capacity = u32::try_from(shadow.policy.capacity()).unwrap();
+        shadow.request(1, capacity + 1);
+        assert_eq!(
+            (shadow.arena.len(), shadow.index.len()),
+            (0, 0),
+            "what is too large for the share is in no shadow"
+        );
+        shadow.request(2, capacity);
+        shadow.request(2, capacity);
+        shadow.request(2, capacity);
+        assert_eq!((shadow.arena.len(), shadow.index.len(), shadow.hits), (1, 1, 2));
+        shadow.request(3, capacity / 2);
+        assert_eq!((shadow.arena.len(), shadow.index.len()), (1, 1), "one of them has gone");
     }
 
     #[test]

@@ -161,6 +161,111 @@ mod tests {
         assert_eq!(sketch.estimate(7), 7, "the 80th increment halves");
         sketch.add(7, 1);
         assert_eq!(sketch.estimate(7), 8);
+        // What was counted before counts for half of the next period.
+        for _ in 0..38 {
+            sketch.add(7, 1);
+        }
+        assert_eq!(sketch.estimate(7), 15);
+        sketch.add(7, 1);
+        assert_eq!(sketch.estimate(7), 7, "the 120th as well");
+    }
+
+    #[test]
+    fn a_sketch_counts_as_plain_counters_would_each_by_itself() {
+        use alloc::collections::BTreeMap;
+        let mut sketch = Sketch::new(24, u64::MAX).unwrap();
+        let mut plain: BTreeMap<(usize, usize, u32), u8> = BTreeMap::new();
+        let mut rng = SplitMix64::new(5);
+        let mut additions = 0;
+        for _ in 0..20_000 {
+            let (key, times) = (rng.below(60) * rng.below(60), rng.below(4) as u8);
+            let (block, cells) = sketch.locate(key).unwrap();
+            let places = cells.map(|cell| (block, cell.word, cell.shift));
+            let count = |plain: &BTreeMap<_, u8>| {
+                places.iter().map(|place| *plain.get(place).unwrap_or(&0)).min().unwrap()
+            };
+            if times > 0 {
+                let raised = (count(&plain) + times).min(15);
+                for place in places {
+                    let counter = plain.entry(place).or_insert(0);
+                    *counter = (*counter).max(raised);
+                }
+                additions += u64::from(times);
+            }
+            if additions >= 20 * 24 {
+                plain.values_mut().for_each(|counter| *counter /= 2);
+                additions /= 2;
+            }
+            sketch.add(key, times);
+            assert_eq!(sketch.estimate(key), count(&plain));
+        }
+        for (block, words) in sketch.blocks.iter().enumerate() {
+            for (word, value) in words.0.iter().enumerate() {
+                for shift in (0..64).step_by(4) {
+                    let counter = (value >> shift) as u8 & 15;
+                    assert_eq!(counter, *plain.get(&(block, word, shift)).unwrap_or(&0));
+                }
+            }
+        }
+    }
+
+    /// How unevenly `keys` come to `places` places: the sum of squares of what is over or under, in units of what chance alone would make of it.
+    fn unevenness(places: usize, keys: impl Iterator<Item = usize>) -> f64 {
+        let mut counts = alloc::vec![0_u32; places];
+        keys.for_each(|place| counts[place] += 1);
+        let mean = f64::from(counts.iter().sum::<u32>()) / places as f64;
+        let squares: f64 =
+            counts.iter().map(|&count| (f64::from(count) - mean) * (f64::from(count) - mean)).sum();
+        squares / mean / places as f64
+    }
+
+    type Hashing = fn(u64) -> u64;
+
+    #[test]
+    fn keys_spread_over_blocks_and_over_each_row_by_itself_however_alike_their_hashes_are() {
+        let sketch = Sketch::new(64 * ENTRIES_PER_BLOCK, u64::MAX).unwrap();
+        let mut rng = SplitMix64::new(9);
+        let random: Vec<u64> = (0..1 << 15).map(|_| rng.next_u64()).collect();
+        let alike: [(&str, Hashing); 5] = [
+            ("counted up", |n| n),
+            ("counted down", |n| !n),
+            ("in the middle", |n| n << 24),
+            ("at the top", |n| n << 49),
+            ("at both ends", |n| n << 56 | n >> 8 << 3),
+        ];
+        let sets = alike.map(|(name, hash)| (name, (0..1 << 15).map(hash).collect::<Vec<u64>>()));
+        for (name, hashes) in sets.into_iter().chain([("random", random)]) {
+            let places: Vec<(usize, [usize; 4])> = hashes
+                .iter()
+                .map(|&hash| {
+                    let (block, cells) = sketch.locate(hash).unwrap();
+                    let column = |row: usize| {
+                        assert_eq!(
+                            (cells[row].word / 2, cells[row].shift % 4),
+                            (row, 0),
+                            "a row is two words"
+                        );
+                        (cells[row].word % 2) * 16 + cells[row].shift as usize / 4
+                    };
+                    (block, [0, 1, 2, 3].map(column))
+                })
+                .collect();
+            let even = |what: &str, places: usize, keys: &mut dyn Iterator<Item = usize>| {
+                let unevenness = unevenness(places, keys);
+                assert!(unevenness < 1.5, "{what} of hashes {name}: {unevenness}");
+            };
+            for row in 0..4 {
+                even(
+                    "block and column",
+                    64 * 32,
+                    &mut places.iter().map(|(block, columns)| block * 32 + columns[row]),
+                );
+                for other in 0..row {
+                    let pair = |(_, columns): &(usize, [usize; 4])| columns[row] * 32 + columns[other];
+                    even("two columns", 32 * 32, &mut places.iter().map(pair));
+                }
+            }
+        }
     }
 
     #[test]

@@ -51,8 +51,9 @@ impl InFlight {
         self.items.into_iter().flatten()
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        (self.open > 0).then_some(self.earliest)
+    /// No item that is open is to be waited for any longer than this without a look.
+    pub(super) const fn deadline(&self) -> Instant {
+        self.earliest
     }
 
     /// Takes out the items whose time is up.
@@ -191,7 +192,7 @@ impl Link {
         let mut silent = 0;
         while index < self.in_flight.len() {
             let batch = &mut self.in_flight[index];
-            if batch.deadline().is_some_and(|at| at <= now) {
+            if batch.deadline() <= now {
                 let (stats, accepted) = (&mut self.stats, batch.accepted);
                 batch.take_expired(now, |item| {
                     stats.unanswered += 1;

@@ -1,8 +1,11 @@
 //! The link's promises, one test each.
 
+mod batches;
+mod failing;
 mod leaving;
 
 use alloc::string::ToString;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
@@ -115,11 +118,23 @@ impl Bench {
 
     fn sleep_to_wake(&mut self) {
         match self.link.next_wake() {
-            Wake::At(at) => self.now = at,
+            Wake::At(at) => {
+                self.wake_too_early(at);
+                self.now = at;
+            }
             Wake::Now => {}
             Wake::Idle => panic!("the link has nothing to wait for"),
         }
         let _ = self.link.handle_timeout(self.now, &mut self.out);
+    }
+
+    /// A time-out that comes before its time changes nothing.
+    fn wake_too_early(&mut self, at: Instant) {
+        let emitted = |out: &Effects<()>| (out.intents.len(), out.settled.len());
+        let (before, state) = (emitted(&self.out), self.link.state);
+        let early = at.saturating_sub(Duration::from_nanos(1));
+        assert_eq!(self.link.handle_timeout(early, &mut self.out), Wake::At(at));
+        assert_eq!((emitted(&self.out), self.link.state), (before, state));
     }
 }
 
@@ -142,21 +157,6 @@ fn an_idle_link_sends_at_once_and_a_busy_one_gathers() {
     assert!(bench.settled().is_empty());
     bench.reply(sent[0].0, &[0]);
     assert_eq!(bench.settled(), [(1, true)]);
-}
-
-#[test]
-fn batches_are_bounded_by_keys_and_by_bytes() {
-    let mut bench = Bench::new(|config| {
-        config.max_batch_keys = one(3);
-        config.max_batch_bytes = core::num::NonZeroUsize::new(2).unwrap();
-        config.window = one(10);
-    });
-    for n in [1, 2, 3, 100, 4] {
-        bench.fetch(n).unwrap();
-    }
-    bench.connect();
-    let batches: Vec<_> = bench.sent().into_iter().map(|(_, flights, _)| flights).collect();
-    assert_eq!(batches, [[1, 2].to_vec(), [3].to_vec(), [100].to_vec(), [4].to_vec()]);
 }
 
 #[test]

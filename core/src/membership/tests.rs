@@ -1,5 +1,6 @@
 //! Behaviour of [`Membership`]: single stories told by hand, then random ones against the model.
 
+mod figures;
 mod lease;
 mod random;
 mod view;
@@ -92,13 +93,24 @@ impl Hand {
                 Wake::Idle => Instant::MAX,
             };
             if at > to {
+                self.wake_too_early(to);
                 self.now = to;
                 return asked;
             }
+            self.wake_too_early(at.saturating_sub(Duration::from_nanos(1)));
             self.now = at;
             let wake = self.node.handle_timeout(at, &mut self.out);
             assert!(!wake.is_due(at), "{wake:?} at {at:?}");
             asked.extend(self.asked().into_iter().map(|intent| (at, intent)));
+        }
+    }
+
+    /// A time-out that comes before its time changes nothing.
+    fn wake_too_early(&mut self, early: Instant) {
+        let wake = self.node.next_wake();
+        if !wake.is_due(early) {
+            assert_eq!(self.node.handle_timeout(early.max(self.now), &mut self.out), wake);
+            assert!(self.out.is_empty(), "{:?}", self.out);
         }
     }
 
@@ -152,6 +164,24 @@ fn a_configuration_out_of_range_is_refused_by_field() {
     assert_eq!(bad(&|c| c.backoff_max = Duration::from_millis(1)), "backoff_max");
     assert_eq!(bad(&|c| c.empty_guard = 3601 * SECOND), "empty_guard");
     assert_eq!(bad(&|c| c.list_interval = Duration::ZERO), "list_interval");
+    assert_eq!(bad(&|c| c.lease_ttl = 3601 * SECOND), "lease_ttl");
+    assert_eq!(bad(&|c| c.op_timeout = 3601 * SECOND), "op_timeout");
+    assert_eq!(bad(&|c| c.backoff_max = 3601 * SECOND), "backoff_max");
+    assert_eq!(bad(&|c| c.list_interval = 24 * 3600 * SECOND + SECOND), "list_interval");
+}
+
+#[test]
+fn a_configuration_at_its_limits_is_taken() {
+    let (least, hour) = (Duration::from_millis(1), 3600 * SECOND);
+    let mut config = MembershipConfig::new(ME);
+    (config.weight, config.lease_ttl, config.op_timeout) = (256, SECOND, least);
+    (config.backoff_base, config.backoff_max) = (least, least);
+    (config.empty_guard, config.list_interval) = (Duration::ZERO, SECOND);
+    assert!(Membership::new(config.clone(), 0, Instant::ZERO).is_ok());
+    (config.weight, config.lease_ttl, config.op_timeout) = (1, hour, hour);
+    (config.backoff_base, config.backoff_max) = (hour, hour);
+    (config.empty_guard, config.list_interval) = (hour, 24 * hour);
+    assert!(Membership::new(config, 0, Instant::ZERO).is_ok());
 }
 
 #[test]
@@ -170,6 +200,8 @@ fn a_node_registers_lists_watches_and_sees_others_come_and_go() {
 
 #[test]
 fn a_peer_keeps_its_id_when_it_leaves_and_returns_and_no_other_gets_it() {
+    let (hand, ..) = Hand::started();
+    assert_eq!(hand.node.peer_id(ME), Some(PeerId::new(0)), "this node's, before anybody is known");
     let (mut hand, watch) = watching();
     let ids = [ME, A, B].map(|addr| hand.node.peer_id(addr).unwrap());
     let _ = hand.changed(watch, 11, vec![delete(A), put("127.0.0.1:7003")]);
@@ -178,6 +210,8 @@ fn a_peer_keeps_its_id_when_it_leaves_and_returns_and_no_other_gets_it() {
     let _ = hand.changed(watch, 12, vec![put(A)]);
     assert_eq!([ME, A, B].map(|addr| hand.node.peer_id(addr).unwrap()), ids);
     assert_eq!(hand.node.peer_id("127.0.0.1:9999"), None);
+    assert_eq!(hand.node.peer_addr(ids[1]).map(|addr| &**addr), Some(A));
+    assert_eq!(hand.node.peer_addr(PeerId::new(99)), None);
 }
 
 #[test]

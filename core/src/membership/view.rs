@@ -280,7 +280,7 @@ impl View {
 
     fn open_watch(&mut self, turn: &mut Turn<'_>) {
         let skipped = i64::from(canary::is(Canary::WatchOneLate));
-        let after = Revision::new(self.mirror.seen().get() + skipped);
+        let after = Revision::new(self.mirror.seen().get().saturating_add(skipped));
         let op = turn.ask(|op| RegistryIntent::Watch { op, after });
         turn.stats.watches += 1;
         self.watch = Watch::Open { op, since: turn.now };

@@ -165,3 +165,50 @@ fn a_member_that_is_silent_in_both_rounds_of_a_flush_is_named_once() {
     }
     assert_eq!(bench.finished(), Some([PeerId::new(1), PeerId::new(2)].to_vec()));
 }
+
+#[test]
+fn removals_that_are_under_way_at_once_do_not_answer_for_each_other() {
+    let mut bench = Bench::new();
+    bench.removals = Removals::new(3, Instant::ZERO);
+    for members in [[2, 3], [2, 4], [2, 5]] {
+        bench.start(None, &members).unwrap();
+    }
+    assert_eq!(bench.removals.live(), 3);
+    let told = bench.told();
+    let of = |removal: usize| &told[2 * removal..2 * removal + 2];
+    assert!(of(1).iter().all(|&told| bench.answer(told, true) == Disposition::Applied));
+    assert_eq!((bench.finished(), bench.removals.live()), (Some(Vec::new()), 2));
+    assert_eq!(bench.answer(of(2)[1], false), Disposition::Applied);
+    assert_eq!(bench.answer(of(0)[0], true), Disposition::Applied);
+    assert_eq!(bench.answer(of(2)[0], true), Disposition::Applied);
+    assert_eq!(bench.finished(), Some([PeerId::new(5)].to_vec()));
+    assert_eq!(bench.answer(of(0)[1], true), Disposition::Applied);
+    assert_eq!((bench.finished(), bench.removals.live()), (Some(Vec::new()), 0));
+}
+
+#[test]
+fn who_has_time_left_is_waited_for_to_the_last_moment() {
+    let mut bench = Bench::new();
+    bench.start(Some(OWNER), &[2]).unwrap();
+    bench.told();
+    bench.pass(Duration::from_secs(1) - Duration::from_nanos(1));
+    assert!(bench.out.is_empty());
+    bench.pass(Duration::from_nanos(1));
+    assert_eq!(bench.told().len(), 1);
+    let end = Instant::ZERO.saturating_add(Duration::from_secs(2));
+    assert_eq!(bench.removals.next_wake(), Wake::At(end));
+    bench.pass(Duration::from_secs(1) - Duration::from_nanos(1));
+    assert_eq!(bench.finished(), None);
+    bench.pass(Duration::from_nanos(1));
+    assert_eq!(bench.finished(), Some([OWNER, PeerId::new(2)].to_vec()));
+}
+
+#[test]
+fn removals_that_are_behind_their_time_want_to_be_called_at_once() {
+    let mut bench = Bench::new();
+    bench.start(Some(OWNER), &[2]).unwrap();
+    let unknown = RemovalId::new(7, 0);
+    bench.now = bench.now.saturating_add(Duration::from_secs(1));
+    assert_eq!(bench.answer((unknown, OWNER), true), Disposition::Stale);
+    assert_eq!(bench.removals.next_wake(), Wake::Now);
+}

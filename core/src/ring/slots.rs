@@ -77,7 +77,8 @@ impl SlotTable {
             return Self::build(self.bits, new);
         }
         let tickets = Tickets::of(new);
-        if *self.tickets == tickets && same_names(old, new) {
+        // The table is made of tickets and of nothing else.
+        if *self.tickets == tickets {
             return self.clone();
         }
         let change = Change::between(old, new, &tickets);
@@ -152,10 +153,6 @@ impl SlotTable {
     fn slot(&self, key: &[u8]) -> usize {
         (xxh3_64(key) >> (64 - self.bits)) as usize
     }
-}
-
-fn same_names(old: &[Member], new: &[Member]) -> bool {
-    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.name() == new.name())
 }
 
 /// How far a walk over successors has come: the slot, and the last member's best ticket.

@@ -1,6 +1,7 @@
 //! The shard's promises, one test each.
 
 mod expiry;
+mod figures;
 mod limits;
 mod peers;
 mod random;
@@ -213,6 +214,23 @@ fn foreign_ids_are_stale() {
 }
 
 #[test]
+fn ids_of_what_is_over_do_not_reach_what_has_taken_its_place() {
+    let mut bench = Bench::alone();
+    let over = bench.wait("k", 1);
+    let old = bench.take_load();
+    bench.loaded(old, failed(FailureKind::OriginFailed));
+    bench.served();
+    let ticket = bench.wait("other", 2);
+    let new = bench.take_load();
+    assert_eq!((ticket.slot(), new.0.slot()), (over.slot(), old.0.slot()), "their places are taken");
+    assert_eq!(bench.shard.cancel(bench.now, over, &mut bench.out), None);
+    assert_eq!(bench.loaded(old, value("late")), Disposition::Stale);
+    assert!(!bench.shard.wants(old.0, old.1));
+    bench.loaded(new, value("v"));
+    assert_eq!(bench.served(), [(2, Ok(b"v".to_vec()))]);
+}
+
+#[test]
 fn the_owners_not_found_is_final_and_is_kept_by_the_owner() {
     let mut bench = Bench::new(2, |_| {});
     let theirs = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
@@ -281,12 +299,14 @@ fn a_flight_lasts_as_long_as_its_most_patient_waiter_and_no_longer_than_the_cap(
     assert_eq!(bench.shard.next_wake(), Wake::At(until(SECOND)));
     let _ = bench.request_until("k", 2, Route::Cluster, until(3 * SECOND));
     assert_eq!(bench.shard.next_wake(), Wake::At(until(3 * SECOND)));
+    let _ = bench.request_until("k", 0, Route::Cluster, until(2 * SECOND));
+    assert_eq!(bench.shard.next_wake(), Wake::At(until(3 * SECOND)), "who is in a hurry hurries nobody else");
     let _ = bench.request_until("k", 3, Route::Cluster, until(60 * SECOND));
     assert_eq!(bench.shard.next_wake(), Wake::At(until(5 * SECOND)));
     bench.take_load();
     bench.pass(5 * SECOND);
     assert_eq!(bench.shard.handle_timeout(bench.now, &mut bench.out), Wake::Idle);
-    let expected: Vec<_> = (1..4).map(|waiter| (waiter, Err(FailureKind::Deadline))).collect();
+    let expected: Vec<_> = (0..4).map(|waiter| (waiter, Err(FailureKind::Deadline))).collect();
     assert_eq!(bench.served(), expected);
     assert!(matches!(bench.out.drain_intents().next(), Some(Intent::AbortLoad { .. })));
 }

@@ -143,3 +143,55 @@ fn an_adaptive_window_finds_what_is_recent_and_never_frequent() {
         "{adaptive} with an adaptive window, {fixed} with a fixed one"
     );
 }
+
+#[test]
+fn only_counted_hits_of_the_main_share_teach_its_window() {
+    let config = CacheConfig {
+        main: 1 << 20,
+        hot: 1 << 20,
+        negative: 0,
+        expected_entry: 1_000,
+        seed: 1,
+        adaptive: true,
+    };
+    for (share, waiting) in [(Share::Main, 3), (Share::Hot, 0)] {
+        let mut cache = Cache::new(&config).unwrap();
+        let waits = |cache: &Cache| cache.adaptive.as_ref().unwrap().waiting();
+        // One key in eight is in the sample.
+        let sampled = (0..1_000).find(|&name| {
+            let _ = cache.put(NewEntry { share: Share::Main, ..entry_of(name, 10) });
+            cache.len_of(name).is_some() && waits(&cache) > 0
+        });
+        let mut cache = Cache::new(&config).unwrap();
+        let name = sampled.unwrap();
+        let _ = cache.put(NewEntry { share, ..entry_of(name, 10) });
+        for _ in 0..9 {
+            assert_eq!(cache.len_of(name), Some(10));
+        }
+        assert_eq!(waits(&cache), waiting, "{share:?}");
+    }
+}
+
+#[test]
+fn shadows_take_an_eighth_of_their_share_at_most_or_are_done_without() {
+    let of_tables = |main: u64, adaptive| {
+        let config = CacheConfig { main, hot: 0, negative: 0, expected_entry: 200, seed: 1, adaptive };
+        let mut cache = Cache::new(&config).unwrap();
+        for name in 0..2_000 {
+            let _ = cache.insert(entry_of(name, 60), |_, _, _| false, &mut Vec::new());
+            let usage = cache.usage(Share::Main);
+            assert!(usage.bytes <= usage.budget);
+        }
+        cache.check_invariants().unwrap();
+        (cache.main.table_bytes(), cache.adaptive.is_some())
+    };
+    let mut adapting = Vec::new();
+    for budget in [1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20] {
+        let (plain, _) = of_tables(budget, false);
+        let (tables, adapts) = of_tables(budget, true);
+        assert!(tables - plain <= budget / 8, "{tables} of {budget}");
+        assert_eq!(tables > plain, adapts);
+        adapting.push(adapts);
+    }
+    assert_eq!(adapting, [false, false, false, false, true, true], "a small share does without");
+}

@@ -18,6 +18,8 @@ fn an_entry_is_charged_key_value_and_overhead() {
     assert_eq!(cache.put(entry_of(1, 100)), Inserted::Stored);
     let usage = cache.usage(Share::Main);
     assert_eq!((usage.bytes - empty, usage.entries, usage.budget), (charge_of(100), 1, 10_000));
+    let name = 1_u32.to_be_bytes();
+    assert_eq!(u64::from(cache.peek(&key_of(&name)).unwrap().charge()), charge_of(100));
     assert_eq!(
         cache.put(NewEntry { stored: Stored::NotFound, share: Share::Negative, ..entry_of(2, 0) }),
         Inserted::Stored
@@ -111,11 +113,13 @@ fn replacing_recharges_keeps_the_hits_and_hands_the_old_value_out() {
         let _ = cache.put(entry_of(name, 100));
     }
     assert_eq!(cache.len_of(3), Some(100));
+    let name = 3_u32.to_be_bytes();
+    assert_eq!(cache.put(entry_of(3, 90)), Inserted::Stored);
+    assert_eq!(cache.peek(&key_of(&name)).unwrap().slot.hits(), 1);
     for (len, entries) in [(10, 5), (100, 5), (700, 5), (0, 5), (1_000, 3), (1_600, 1)] {
         let mut evicted = Vec::new();
         assert_eq!(cache.insert(entry_of(3, len), |_, _, _| false, &mut evicted), Inserted::Stored);
         cache.check_invariants().unwrap();
-        let name = 3_u32.to_be_bytes();
         let entry = cache.peek(&key_of(&name)).unwrap();
         assert_eq!(entry.stored, &Stored::Value(Value::from(alloc::vec![3; len])));
         assert!(
@@ -209,6 +213,34 @@ fn the_tables_do_not_grow_once_the_cache_is_full() {
         assert_eq!(turn(&mut cache, name), room);
     }
     assert_eq!(tables(&cache), before);
+}
+
+#[test]
+fn the_index_is_half_empty_whatever_it_holds_and_comings_and_goings_do_not_make_it_grow() {
+    // It expects nothing, so that it grows from the smallest.
+    let config = CacheConfig {
+        main: 1 << 20,
+        hot: 0,
+        negative: 0,
+        expected_entry: u32::MAX,
+        seed: 1,
+        adaptive: false,
+    };
+    for entries in (1..130).chain([223, 224, 225]) {
+        let mut cache = Cache::new(&config).unwrap();
+        (0..entries).for_each(|name| assert!(!cache.read(name, 1)));
+        let (held, buckets) = (cache.index.len(), cache.index.num_buckets());
+        let room = if buckets < 8 { buckets - 1 } else { buckets / 8 * 7 };
+        assert_eq!(held, entries as usize);
+        assert!(2 * held <= room && buckets <= 8 * held.max(1), "{held} entries in {buckets} buckets");
+        for name in entries..entries + 4 * buckets as u32 {
+            let bytes = (name - entries).to_be_bytes();
+            assert!(cache.remove(&key_of(&bytes), &mut Vec::new()));
+            assert!(!cache.read(name, 1));
+        }
+        assert_eq!(cache.index.num_buckets(), buckets, "{held} entries");
+        cache.check_invariants().unwrap();
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The view of the fleet: what is believed, and when.
 
+use alloc::string::String;
+
 use super::*;
 
 #[test]
@@ -26,6 +28,16 @@ fn a_list_that_is_older_than_the_watch_does_not_turn_the_view_back() {
     let _ = hand.listed(op, &[ME, A, B], 12);
     assert_eq!(hand.addrs(), [ME, B]);
     assert!(hand.node.is_registered(hand.now));
+}
+
+#[test]
+fn a_list_has_the_last_word_on_its_own_revision() {
+    let (mut hand, watch) = watching();
+    let _ = hand.changed(watch, 11, vec![delete(ME), put("127.0.0.1:7003")]);
+    let asked = hand.sleep_to(hand.now);
+    let [(_, RegistryIntent::List { op })] = asked[..] else { panic!("{asked:?}") };
+    let _ = hand.listed(op, &[ME, A, B], 11);
+    assert_eq!(hand.addrs(), [ME, A, B]);
 }
 
 #[test]
@@ -196,4 +208,156 @@ fn records_that_no_ring_could_be_built_of_are_made_fit() {
     let (watch, _) = watch_op(&hand.asked());
     let _ = hand.changed(watch, 10, vec![delete("d:1")]);
     assert_eq!(hand.addrs(), [A, B, "z:1"], "a deletion names the key, not the address");
+}
+
+#[test]
+fn a_change_of_others_is_taken_and_nothing_is_asked_for() {
+    let (mut hand, watch) = watching();
+    let _ = hand.changed(watch, 11, vec![put("127.0.0.1:7003")]);
+    let _ = hand.changed(watch, 12, vec![delete(A)]);
+    assert!(hand.sleep_to(hand.now).is_empty());
+    assert_eq!(hand.addrs(), [ME, B, "127.0.0.1:7003"]);
+}
+
+#[test]
+fn everything_is_listed_again_in_time_and_a_watch_that_missed_nothing_goes_on() {
+    let mut world = settled();
+    let mut before = world.node.stats();
+    for _ in 0..5 {
+        world.run(45 * SECOND - SECOND / 100);
+        assert_eq!(world.node.stats().lists, before.lists, "not so soon");
+        world.run(15 * SECOND + SECOND / 50);
+        let stats = world.node.stats();
+        assert_eq!(stats.lists, before.lists + 1, "at least every `list_interval`");
+        assert_eq!((stats.watches, stats.watch_missed), (before.watches, 0));
+        before = stats;
+        // To just behind the list.
+        while world.node.stats().lists == before.lists {
+            world.run(SECOND / 100);
+        }
+        before = world.node.stats();
+    }
+}
+
+#[test]
+fn a_young_watch_is_given_time_to_tell_what_a_list_knows_already() {
+    for (age, reopened) in [(2 * SECOND, false), (2 * SECOND + Duration::from_nanos(1), true)] {
+        let (mut hand, watch) = watching();
+        hand.now = hand.now.saturating_add(age);
+        // That our own record is gone makes the node list.
+        let _ = hand.changed(watch, 11, vec![delete(ME)]);
+        let asked = hand.sleep_to(hand.now);
+        let list = asked.iter().find_map(|(_, intent)| match intent {
+            RegistryIntent::List { op } => Some(*op),
+            _ => None,
+        });
+        let _ = hand.listed(list.unwrap(), &[ME, A], 12);
+        assert_eq!(hand.node.stats().watch_missed, u64::from(reopened), "{age:?}");
+        assert_eq!(hand.asked().iter().any(|i| matches!(i, RegistryIntent::Watch { .. })), reopened);
+        assert_eq!(hand.addrs(), [ME, A]);
+    }
+}
+
+/// Ends the watch, and sleeps until another is opened. Answers how long that takes, and the new one.
+fn reopened(hand: &mut Hand, watch: OpId) -> (Duration, OpId) {
+    let ended = hand.now;
+    let _ = hand.node.handle_watch(hand.now, watch, WatchEvent::Ended(None), &mut hand.out);
+    loop {
+        let at = match hand.node.next_wake() {
+            Wake::Now => hand.now,
+            Wake::At(at) => at,
+            Wake::Idle => panic!("it is opened again"),
+        };
+        let opened = hand.sleep_to(at).into_iter().find_map(|(_, intent)| match intent {
+            RegistryIntent::Watch { op, .. } => Some(op),
+            _ => None,
+        });
+        if let Some(op) = opened {
+            return (at.saturating_since(ended), op);
+        }
+    }
+}
+
+#[test]
+fn a_watch_that_breaks_again_and_again_is_opened_less_and_less_often_until_one_lasts() {
+    let (mut hand, mut watch) = watching();
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        let (waited, op) = reopened(&mut hand, watch);
+        waits.push(waited);
+        watch = op;
+        hand.now = hand.now.saturating_add(SECOND / 1000);
+    }
+    assert!(waits[0] <= SECOND / 10, "{waits:?}");
+    // From when it was opened: as long as the longest delay, and no longer.
+    hand.now = hand.now.saturating_add(3 * SECOND - SECOND / 1000);
+    let (waited, watch) = reopened(&mut hand, watch);
+    assert!(waited > SECOND, "it had not lasted: {waited:?}");
+    hand.now = hand.now.saturating_add(3 * SECOND + Duration::from_nanos(1));
+    let (waited, _) = reopened(&mut hand, watch);
+    assert!(waited <= SECOND / 10, "it had lasted: {waited:?}");
+}
+
+#[test]
+fn a_list_without_the_one_other_member_is_not_believed_at_once_though_the_watch_would_be() {
+    let (mut hand, register, list) = Hand::started();
+    let _ = hand.registered(register, 1);
+    let _ = hand.listed(list, &[ME, A], 10);
+    let (watch, _) = watch_op(&hand.asked());
+    let _ = hand.changed(watch, 11, vec![delete(ME)]);
+    let asked = hand.sleep_to(hand.now);
+    let [(_, RegistryIntent::List { op })] = asked[..] else { panic!("{asked:?}") };
+    let _ = hand.listed(op, &[ME], 12);
+    assert_eq!(hand.addrs(), [A], "as it was seen before the list");
+    assert_eq!(hand.node.stats().views_withheld, 1);
+}
+
+#[test]
+fn a_lone_node_that_is_not_in_the_registry_stays_in_its_view_until_that_is_confirmed() {
+    let (mut hand, register, list) = Hand::started();
+    let _ = hand.registered(register, 1);
+    let _ = hand.listed(list, &[ME], 10);
+    let (watch, _) = watch_op(&hand.asked());
+    let _ = hand.changed(watch, 11, vec![delete(ME)]);
+    assert_eq!((hand.addrs(), hand.node.stats().views_withheld), ([ME].into(), 1));
+}
+
+#[test]
+fn one_list_that_was_asked_for_after_the_guard_confirms_an_empty_view() {
+    let (mut hand, watch) = watching();
+    let withheld_at = hand.now;
+    let _ = hand.changed(watch, 11, vec![delete(A), delete(B)]);
+    assert_eq!(hand.addrs(), [ME, A, B]);
+    let confirmed_from = withheld_at.saturating_add(10 * SECOND);
+    let mut lists = 0;
+    while hand.addrs().len() > 1 {
+        let to = hand.now.saturating_add(SECOND);
+        for (at, intent) in hand.sleep_to(to) {
+            hand.now = at;
+            match intent {
+                RegistryIntent::KeepAlive { op, .. } => {
+                    let _ = hand.answer(op, RegistryOutcome::KeptAlive { ttl: 5 * SECOND });
+                }
+                RegistryIntent::List { op } => {
+                    lists += 1;
+                    assert_eq!(at, confirmed_from);
+                    let _ = hand.listed(op, &[ME], 11);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        hand.now = hand.now.max(to);
+        assert!(hand.now < withheld_at.saturating_add(60 * SECOND));
+    }
+    assert_eq!(lists, 1);
+}
+
+#[test]
+fn one_other_member_that_changes_and_then_leaves_is_believed_to_have_left() {
+    let mut world = settled();
+    world.etcd.put(MemberRecord::new(A, 5), None);
+    world.run(SECOND);
+    world.etcd.delete(A);
+    world.run(SECOND);
+    assert_eq!((world.addrs(), world.node.stats().views_withheld), ([ME].map(String::from).into(), 0));
 }

@@ -17,6 +17,9 @@ fn jitter_takes_off_a_part_of_the_ttl_and_never_adds() {
     }
     let (low, high) = (bench.now.saturating_add(80 * SECOND), bench.now.saturating_add(100 * SECOND));
     assert!(expiries.iter().all(|&at| low <= at && at <= high));
+    let middle = bench.now.saturating_add(90 * SECOND);
+    let early = expiries.iter().filter(|&&at| at < middle).count();
+    assert!((5..15).contains(&early), "{early} of 20 expire in the earlier half of the range");
     expiries.dedup();
     assert!(expiries.len() > 10);
 }
@@ -129,4 +132,63 @@ fn a_value_without_time_left_is_delivered_and_not_kept() {
     bench.fetched(flight, attempt, outcome);
     assert_eq!(bench.served(), [(1, Ok(b"v".to_vec()))]);
     assert_eq!(bench.shard.usage().entries, 0);
+}
+
+#[test]
+fn an_expired_hot_copy_is_given_out_to_nobody() {
+    let mut bench = Bench::new(2, |_| {});
+    let group = GroupConfig {
+        stale_while_revalidate: 60 * SECOND,
+        stale_if_error: 60 * SECOND,
+        ..GroupConfig::default()
+    };
+    bench.shard.add_group(G, group).unwrap();
+    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
+    bench.wait(&k, 1);
+    let (_, flight, attempt, _) = bench.take_fetch();
+    bench.fetched(flight, attempt, Outcome::Value { value: Value::from(&b"v"[..]), ttl: Some(SECOND) });
+    bench.served();
+    bench.pass(SECOND);
+    bench.wait(&k, 2);
+    let (_, flight, attempt, _) = bench.take_fetch();
+    bench.fetched(flight, attempt, failed(FailureKind::OriginFailed));
+    assert_eq!(bench.served(), [(2, Err(FailureKind::OriginFailed))]);
+}
+
+#[test]
+fn an_expired_value_is_dead_only_when_it_cannot_be_given_out_any_more() {
+    for (age, dead) in [(12, false), (29, false), (30, true)] {
+        let mut bench = Bench::new(1, |config| config.budget = 64 << 10);
+        lenient(&mut bench);
+        bench.pass(age * SECOND);
+        // Fills the share until the old value has made place.
+        for n in 0..200 {
+            let k = format!("k{n}");
+            bench.wait(&k, 2);
+            let load = bench.take_load();
+            bench.loaded(load, Outcome::Value { value: Value::from(vec![0; 1000]), ttl: None });
+        }
+        let stats = bench.shard.stats();
+        assert_eq!(stats.reclaimed, u64::from(dead), "after {age} s");
+        assert!(stats.evictions > 100, "live values make place, and are no dead ones: {stats:?}");
+    }
+}
+
+#[test]
+fn not_found_is_kept_by_the_owner_alone_and_not_at_all_where_its_time_is_zero() {
+    let mut bench = Bench::new(2, |_| {});
+    let theirs = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
+    bench.wait_by(&theirs, 1, Route::LocalOnly);
+    let load = bench.take_load();
+    bench.loaded(load, failed(FailureKind::NotFound));
+    assert_eq!(bench.shard.usage().entries, 0, "the owner may have loaded the key since");
+
+    let mine = key_owned_by(bench.shard.ring(), &[ME]);
+    bench.shard.add_group(G, GroupConfig { negative_ttl: Duration::ZERO, ..GroupConfig::default() }).unwrap();
+    bench.wait(&mine, 2);
+    let load = bench.take_load();
+    bench.loaded(load, failed(FailureKind::NotFound));
+    assert_eq!(bench.shard.usage().entries, 0);
+    let stats = bench.shard.stats();
+    assert_eq!((stats.load_not_found, stats.load_errors, stats.not_stored), (2, 0, 0));
 }

@@ -46,6 +46,7 @@ fn bad_keys_and_past_deadlines_are_refused() {
     let now = bench.now;
     assert_eq!(bench.request_until("k", 1, Route::Cluster, now).unwrap_err(), LoadError::DeadlinePassed);
     assert!(bench.out.is_empty());
+    bench.wait("toe", 1);
 }
 
 #[test]
@@ -59,6 +60,11 @@ fn a_value_over_the_limit_is_a_failure_that_names_the_limit() {
     assert_eq!(failure.kind, FailureKind::ValueTooLarge);
     assert!(format!("{}", failure.cause.unwrap()).contains("limit is 4"));
     assert_eq!(bench.hit("k"), None);
+    bench.wait("k", 2);
+    let load = bench.take_load();
+    bench.loaded(load, value("1234"));
+    assert_eq!(bench.served(), [(2, Ok(b"1234".to_vec()))]);
+    assert_eq!(bench.hit("k"), Some(Level::Main));
 }
 
 #[test]
@@ -71,4 +77,24 @@ fn a_value_that_does_not_fit_its_share_is_delivered_and_not_stored() {
     assert_eq!(bench.served(), [(1, Ok(large))]);
     assert_eq!(bench.hit("k"), None);
     assert_eq!(bench.shard.stats().not_stored, 1);
+}
+
+#[test]
+fn groups_are_numbered_up_to_65535_and_are_told_apart() {
+    let mut bench = Bench::alone();
+    let refused = bench.shard.add_group(GroupId::new(65_536), GroupConfig::default());
+    assert!(matches!(refused, Err(ConfigError::OutOfRange { field: "group", .. })), "{refused:?}");
+    let groups = [0, 1, 65_535].map(GroupId::new);
+    for group in groups {
+        bench.shard.add_group(group, GroupConfig::default()).unwrap();
+        let key = HashedKey::new(group, b"k", 5);
+        let request = LoadRequest::new(key, 1, bench.now.saturating_add(SECOND));
+        assert!(matches!(bench.shard.load(bench.now, request, &mut bench.out), Ok(Load::Wait(_))));
+        let load = bench.take_load();
+        bench.loaded(load, value(&format!("of group {}", group.index())));
+    }
+    for group in groups {
+        let held = bench.shard.get(bench.now, &HashedKey::new(group, b"k", 5)).unwrap().unwrap();
+        assert_eq!(held.value.as_bytes(), format!("of group {}", group.index()).as_bytes());
+    }
 }

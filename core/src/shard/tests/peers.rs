@@ -163,3 +163,123 @@ fn a_ring_that_changes_in_mid_flight_strands_nobody() {
     // The key is this node's now.
     assert_eq!(bench.hit(&k), Some(Level::Main));
 }
+
+#[test]
+fn a_late_value_is_kept_where_it_is_the_owners_and_only_delivered_where_it_is_a_successors() {
+    for (late, level) in [(0, Some(Level::Hot)), (1, None)] {
+        let mut bench = Bench::new(4, |config| config.peer_attempts = 3);
+        let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1), PeerId::new(2), PeerId::new(3)]);
+        bench.wait(&k, 1);
+        let attempts: Vec<_> = (0..2)
+            .map(|_| {
+                let (_, flight, attempt, _) = bench.take_fetch();
+                bench.fetched(flight, attempt, Outcome::Unreachable(None));
+                (flight, attempt)
+            })
+            .collect();
+        bench.take_fetch();
+        let (flight, attempt) = attempts[late];
+        assert_eq!(bench.fetched(flight, attempt, value("late")), Disposition::Applied);
+        assert_eq!(bench.served(), [(1, Ok(b"late".to_vec()))]);
+        assert_eq!(bench.hit(&k), level);
+    }
+}
+
+#[test]
+fn whose_word_counts_as_the_owners_is_for_the_ring_in_force_to_say() {
+    let (first, second) = (PeerId::new(1), PeerId::new(2));
+    let mut bench = Bench::new(4, |_| {});
+    let without_first = |bench: &mut Bench| {
+        let members = [0, 2, 3].map(|id| Member::new(PeerId::new(id), format!("node-{id}:1")));
+        let ring = bench.shard.ring().rebuild(RingEpoch::new(2), members.to_vec()).unwrap();
+        bench.shard.handle_ring(bench.now, Arc::new(ring));
+    };
+    let k = key_owned_by(bench.shard.ring(), &[first, second]);
+    bench.wait(&k, 1);
+    let (_, flight, attempt, _) = bench.take_fetch();
+    without_first(&mut bench);
+    bench.fetched(flight, attempt, value("of who was the owner"));
+    assert_eq!(bench.hit(&k), None);
+
+    bench.shard.handle_ring(bench.now, ring(4));
+    bench.wait(&k, 2);
+    let (_, flight, attempt, _) = bench.take_fetch();
+    bench.fetched(flight, attempt, Outcome::Unreachable(None));
+    let (peer, flight, attempt, _) = bench.take_fetch();
+    assert_eq!(peer, second);
+    without_first(&mut bench);
+    bench.fetched(flight, attempt, value("of who has become the owner"));
+    assert_eq!(bench.hit(&k), Some(Level::Hot));
+}
+
+#[test]
+fn a_fetch_with_a_successor_to_ask_asks_it_whatever_is_being_loaded_here() {
+    let mut bench = Bench::new(4, |_| {});
+    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1), PeerId::new(2)]);
+    bench.wait(&k, 1);
+    let (_, flight, attempt, _) = bench.take_fetch();
+    bench.wait_by(&k, 2, Route::LocalOnly);
+    bench.take_load();
+    assert_eq!(bench.fetched(flight, attempt, Outcome::Unreachable(None)), Disposition::Retrying);
+    assert_eq!(bench.take_fetch().0, PeerId::new(2));
+}
+
+#[test]
+fn what_the_origin_loads_after_all_peers_were_silent_is_kept_as_a_hot_copy() {
+    let mut bench = Bench::new(2, |config| config.peer_attempts = 1);
+    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
+    bench.wait(&k, 1);
+    let (_, flight, attempt, _) = bench.take_fetch();
+    bench.fetched(flight, attempt, Outcome::Unreachable(None));
+    let load = bench.take_load();
+    bench.loaded(load, value("v"));
+    assert_eq!(bench.hit(&k), Some(Level::Hot));
+}
+
+/// A fetch of 3 s, of which the peer was told 2, that somebody waits for for 9 s by now.
+fn extended() -> (Bench, FlightId, Attempt) {
+    let mut bench = Bench::new(2, |config| config.deadline_margin = SECOND);
+    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
+    for (waiter, patience) in [(1, 3), (2, 9)] {
+        let deadline = bench.now.saturating_add(patience * SECOND);
+        let _ = bench.request_until(&k, waiter, Route::Cluster, deadline);
+    }
+    let (_, flight, attempt, _) = bench.take_fetch();
+    (bench, flight, attempt)
+}
+
+#[test]
+fn a_peer_is_asked_again_only_when_it_ran_out_of_time_and_there_is_more() {
+    let (mut bench, flight, attempt) = extended();
+    let not_found = bench.fetched(flight, attempt, failed(FailureKind::NotFound));
+    assert_eq!(not_found, Disposition::Applied, "an answer is an answer");
+
+    let (mut bench, flight, attempt) = extended();
+    bench.pass(8 * SECOND);
+    let late = bench.fetched(flight, attempt, failed(FailureKind::Deadline));
+    assert_eq!(late, Disposition::Applied, "the margin is for something else");
+
+    let (mut bench, flight, attempt) = extended();
+    bench.pass(8 * SECOND - Duration::from_nanos(1));
+    let in_time = bench.fetched(flight, attempt, failed(FailureKind::Deadline));
+    assert_eq!(in_time, Disposition::Retrying);
+
+    let mut bench = Bench::new(2, |_| {});
+    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
+    bench.wait(&k, 1);
+    let (_, flight, attempt, _) = bench.take_fetch();
+    let early = bench.fetched(flight, attempt, failed(FailureKind::Deadline));
+    assert_eq!(early, Disposition::Applied, "it had all the time that there is, and gave up sooner");
+}
+
+#[test]
+fn an_origin_that_ran_out_of_time_is_not_asked_again() {
+    let mut bench = Bench::new(1, |config| config.deadline_margin = SECOND);
+    for (waiter, patience) in [(1, 3), (2, 9)] {
+        let deadline = bench.now.saturating_add(patience * SECOND);
+        let _ = bench.request_until("k", waiter, Route::Cluster, deadline);
+    }
+    let load = bench.take_load();
+    assert_eq!(bench.loaded(load, failed(FailureKind::Deadline)), Disposition::Applied);
+    assert_eq!(bench.served().len(), 2);
+}

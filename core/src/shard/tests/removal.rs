@@ -64,3 +64,20 @@ fn a_removed_group_answers_nothing_and_starts_empty_when_it_comes_back() {
     bench.shard.add_group(G, GroupConfig::default()).unwrap();
     assert_eq!(bench.hit("k"), None);
 }
+
+#[test]
+fn a_removal_tells_whether_the_key_was_held_and_a_flush_whether_there_is_such_a_group() {
+    let mut bench = Bench::alone();
+    bench.wait("k", 1);
+    let load = bench.take_load();
+    bench.loaded(load, value("v"));
+    let mut invalidate = |key: &HashedKey<'_>| bench.shard.invalidate(bench.now, key, &mut bench.out);
+    assert!(invalidate(&key("k")));
+    assert!(!invalidate(&key("k")));
+    let nowhere = GroupId::new(7);
+    assert!(!invalidate(&HashedKey::new(nowhere, b"k", hash(b"k"))));
+    assert!(bench.shard.flush(bench.now, G) && !bench.shard.flush(bench.now, nowhere));
+    bench.shard.remove_group(G);
+    assert!(!bench.shard.flush(bench.now, G));
+    assert_eq!(bench.shard.stats().removals, 3);
+}
