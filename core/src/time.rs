@@ -129,6 +129,13 @@ mod tests {
     }
 
     #[test]
+    fn an_instant_is_as_far_from_the_origin_as_it_was_said_to_be() {
+        for nanos in [0, 1, 7, u64::MAX] {
+            assert_eq!(Instant::from_nanos(nanos).as_nanos(), nanos);
+        }
+    }
+
+    #[test]
     fn the_earlier_wake_wins() {
         let (one, two) = (Wake::At(Instant::from_nanos(1)), Wake::At(Instant::from_nanos(2)));
         assert_eq!(one.earlier(two), one);

@@ -313,9 +313,14 @@ mod tests {
             "what is too large for the share is in no shadow"
         );
         shadow.request(2, capacity);
+        shadow.request(1, capacity + 1);
         shadow.request(2, capacity);
         shadow.request(2, capacity);
-        assert_eq!((shadow.arena.len(), shadow.index.len(), shadow.hits), (1, 1, 2));
+        assert_eq!(
+            (shadow.arena.len(), shadow.index.len(), shadow.hits),
+            (1, 1, 2),
+            "nor does it displace any"
+        );
         shadow.request(3, capacity / 2);
         assert_eq!((shadow.arena.len(), shadow.index.len()), (1, 1), "one of them has gone");
     }

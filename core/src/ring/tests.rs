@@ -147,6 +147,14 @@ fn lists_that_make_no_ring_are_refused_with_what_is_wrong() {
 }
 
 #[test]
+fn as_many_members_are_taken_as_a_scheme_places() {
+    for placement in Placement::ALL {
+        let max = placement.max_members();
+        assert_eq!(Roster::new(placement, fleet(max, 0)).map(|roster| roster.members().len()), Ok(max));
+    }
+}
+
+#[test]
 fn limits_are_as_documented() {
     assert_eq!(Placement::ALL.map(Placement::max_weight), [256, 256, 1]);
     assert_eq!(Placement::ALL.map(Placement::max_members), [4096, 16_384, 65_535]);

@@ -323,6 +323,16 @@ fn a_lone_node_that_is_not_in_the_registry_stays_in_its_view_until_that_is_confi
 }
 
 #[test]
+fn a_lone_node_has_nobody_to_lose() {
+    let (mut hand, register, list) = Hand::started();
+    let _ = hand.registered(register, 1);
+    let _ = hand.listed(list, &[ME], 10);
+    let (watch, _) = watch_op(&hand.asked());
+    let _ = hand.changed(watch, 11, vec![Change::Put(MemberRecord::new(ME, 7))]);
+    assert_eq!((hand.node.members()[0].weight, hand.node.stats().views_withheld), (7, 0));
+}
+
+#[test]
 fn one_list_that_was_asked_for_after_the_guard_confirms_an_empty_view() {
     let (mut hand, watch) = watching();
     let withheld_at = hand.now;

@@ -25,7 +25,12 @@ fn jitter_takes_off_a_part_of_the_ttl_and_never_adds() {
 }
 
 fn lenient(bench: &mut Bench) {
+    lenient_with(bench, GroupConfig::default().negative_ttl);
+}
+
+fn lenient_with(bench: &mut Bench, negative_ttl: Duration) {
     let group = GroupConfig {
+        negative_ttl,
         ttl: Some(10 * SECOND),
         stale_while_revalidate: 5 * SECOND,
         stale_if_error: 20 * SECOND,
@@ -92,13 +97,16 @@ fn an_expired_value_is_given_out_when_loading_it_anew_fails_or_takes_too_long() 
 
 #[test]
 fn no_expired_value_is_given_out_beyond_the_ceiling_or_against_an_answer() {
-    let mut bench = Bench::alone();
-    lenient(&mut bench);
-    bench.pass(16 * SECOND);
-    bench.wait("k", 2);
-    let load = bench.take_load();
-    bench.loaded(load, failed(FailureKind::NotFound));
-    assert_eq!(bench.served(), [(2, Err(FailureKind::NotFound))]);
+    // Whether the answer is kept in the value's place or not.
+    for negative_ttl in [SECOND, Duration::ZERO] {
+        let mut bench = Bench::alone();
+        lenient_with(&mut bench, negative_ttl);
+        bench.pass(16 * SECOND);
+        bench.wait("k", 2);
+        let load = bench.take_load();
+        bench.loaded(load, failed(FailureKind::NotFound));
+        assert_eq!(bench.served(), [(2, Err(FailureKind::NotFound))]);
+    }
 
     let mut bench = Bench::alone();
     lenient(&mut bench);
