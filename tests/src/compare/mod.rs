@@ -6,12 +6,15 @@
 
 mod caches;
 mod child;
+mod hitrate;
 mod hits;
 mod keys;
 mod machine;
+mod memory;
 mod random;
 mod report;
 mod results;
+mod ring;
 mod rounds;
 mod samples;
 mod table;
@@ -43,7 +46,7 @@ pub struct Subject {
 }
 
 /// Everything that is compared, in the order of `compare all`.
-pub const SUBJECTS: &[Subject] = &[hits::SUBJECT];
+pub const SUBJECTS: &[Subject] = &[hits::SUBJECT, memory::SUBJECT, hitrate::SUBJECT, ring::SUBJECT];
 
 /// How to measure.
 #[derive(Clone, Debug)]
