@@ -41,7 +41,7 @@ impl Index {
     }
 
     /// The memory that it occupies.
-    pub(super) const fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.places.capacity() * size_of::<u32>()
     }
 

@@ -28,7 +28,9 @@ pub(crate) enum Verdict {
 
 impl Baseline {
     pub(crate) fn verdict(&self, name: &str, count: u64) -> Verdict {
-        let Some(&(_, before)) = self.counts.iter().find(|(known, _)| known == name) else { return Verdict::Unknown };
+        let Some(&(_, before)) = self.counts.iter().find(|(known, _)| known == name) else {
+            return Verdict::Unknown;
+        };
         if count * 100 > before * (100 + MARGIN) {
             Verdict::Worse(before)
         } else if count * 100 < before * (100 - MARGIN) {
@@ -67,7 +69,9 @@ impl FromStr for Baseline {
             let (name, count) = line.split_once(' ')?;
             Some((name.to_owned(), count.parse().ok()?))
         };
-        let counts = lines.map(|line| count(line).ok_or_else(|| format!("no count: {line}"))).collect::<Result<_, _>>()?;
+        let counts = lines
+            .map(|line| count(line).ok_or_else(|| format!("no count: {line}")))
+            .collect::<Result<_, _>>()?;
         Ok(Self { compiler, counts })
     }
 }
@@ -78,7 +82,8 @@ mod tests {
 
     #[test]
     fn a_baseline_is_read_as_it_was_written() {
-        let baseline = Baseline { compiler: "rustc 1.2.3 (a b)".to_owned(), counts: vec![("hit".to_owned(), 100)] };
+        let baseline =
+            Baseline { compiler: "rustc 1.2.3 (a b)".to_owned(), counts: vec![("hit".to_owned(), 100)] };
         assert_eq!(baseline.to_string().parse(), Ok(baseline));
         assert!("".parse::<Baseline>().is_err() && "rustc\nhit many".parse::<Baseline>().is_err());
     }
@@ -88,7 +93,10 @@ mod tests {
         let baseline = Baseline { compiler: String::new(), counts: vec![("hit".to_owned(), 200)] };
         let verdicts = [189, 190, 210, 211].map(|count| baseline.verdict("hit", count));
         let was = 200;
-        assert_eq!(verdicts, [Verdict::Better(was), Verdict::Same(was), Verdict::Same(was), Verdict::Worse(was)]);
+        assert_eq!(
+            verdicts,
+            [Verdict::Better(was), Verdict::Same(was), Verdict::Same(was), Verdict::Worse(was)]
+        );
         assert_eq!(baseline.verdict("miss", 1), Verdict::Unknown);
     }
 }

@@ -51,15 +51,22 @@ fn check() -> Result<ExitCode, Box<dyn Error>> {
         worse += u32::from(matches!(verdict, Verdict::Worse(_) | Verdict::Unknown));
     }
     if baseline.compiler != counted.compiler {
-        println!("The baseline was recorded with {}, this is {}: nothing is held against it.", baseline.compiler, counted.compiler);
-        println!("Record it anew: cargo run --release --manifest-path tests/instructions/Cargo.toml -- --record");
+        println!(
+            "The baseline was recorded with {}, this is {}: nothing is held against it.",
+            baseline.compiler, counted.compiler
+        );
+        println!(
+            "Record it anew: cargo run --release --manifest-path tests/instructions/Cargo.toml -- --record"
+        );
         return Ok(ExitCode::SUCCESS);
     }
     if worse == 0 {
         return Ok(ExitCode::SUCCESS);
     }
     println!("{worse} operations take over 5 % more instructions than in {}, or are not in it.", path());
-    println!("Where that is as it should be: cargo run --release --manifest-path tests/instructions/Cargo.toml -- --record");
+    println!(
+        "Where that is as it should be: cargo run --release --manifest-path tests/instructions/Cargo.toml -- --record"
+    );
     Ok(ExitCode::FAILURE)
 }
 
@@ -76,7 +83,8 @@ fn path() -> String {
 
 fn count_all() -> Result<Baseline, Box<dyn Error>> {
     let compiler = Command::new("rustc").arg("--version").output()?;
-    let mut counted = Baseline { compiler: String::from_utf8(compiler.stdout)?.trim().to_owned(), counts: Vec::new() };
+    let mut counted =
+        Baseline { compiler: String::from_utf8(compiler.stdout)?.trim().to_owned(), counts: Vec::new() };
     for op in OPS {
         let (once, twice) = (instructions(op.name, REPETITIONS)?, instructions(op.name, 2 * REPETITIONS)?);
         counted.counts.push((op.name.to_owned(), twice.saturating_sub(once) / REPETITIONS));
@@ -93,7 +101,8 @@ fn instructions(name: &str, repetitions: u64) -> Result<u64, Box<dyn Error>> {
         .output()
         .map_err(|error| format!("valgrind: {error} (Debian: apt-get install valgrind)"))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    let collected = said.lines().find_map(|line| line.split_once("Collected : ").map(|(_, count)| count.trim()));
+    let collected =
+        said.lines().find_map(|line| line.split_once("Collected : ").map(|(_, count)| count.trim()));
     match collected {
         Some(count) if output.status.success() => Ok(count.parse()?),
         _ => Err(format!("valgrind ended with {} and said:\n{said}", output.status).into()),

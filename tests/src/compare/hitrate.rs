@@ -48,6 +48,9 @@ fn run(setting: &Setting) -> Outcome<Report> {
     Ok(report(&traces, &results))
 }
 
+/// One of the two ratios.
+type Of = fn(&Hits) -> f64;
+
 /// One trace at one size: what each policy came to, and the optimum.
 struct Cell {
     trace: String,
@@ -122,8 +125,7 @@ fn report(traces: &[Trace], cells: &[Cell]) -> Report {
     let mut report = Report::new(SUBJECT.name, METHOD);
     for trace in traces {
         let of_trace: Vec<&Cell> = cells.iter().filter(|cell| cell.trace == trace.name).collect();
-        let metrics: &[(&str, fn(&Hits) -> f64)] =
-            &[(OBJECTS, |hits| hits.objects), (BYTES, |hits| hits.bytes)];
+        let metrics: &[(&str, Of)] = &[(OBJECTS, |hits| hits.objects), (BYTES, |hits| hits.bytes)];
         for (metric, of) in &metrics[..if trace.is_sized() { 2 } else { 1 }] {
             for (index, kind) in POLICIES.iter().enumerate() {
                 add_mean(
@@ -167,7 +169,7 @@ fn gaps(report: &mut Report, traces: &[Trace], cells: &[Cell]) {
     for (index, kind) in POLICIES.iter().enumerate() {
         let (mut gaps, mut behind) = (Vec::new(), f64::NEG_INFINITY);
         for cell in cells {
-            let metrics: &[fn(&Hits) -> f64] = &[|hits| hits.objects, |hits| hits.bytes];
+            let metrics: &[Of] = &[|hits| hits.objects, |hits| hits.bytes];
             for of in &metrics[..if sized(cell) { 2 } else { 1 }] {
                 let best = cell.hits.iter().map(of).fold(f64::NEG_INFINITY, f64::max);
                 gaps.push((best - of(&cell.hits[index]), format!("{} at {} %", cell.trace, cell.percent)));

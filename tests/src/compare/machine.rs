@@ -58,10 +58,11 @@ pub fn crate_version(name: &str) -> Option<&'static str> {
     let mut last = None;
     while let Some(line) = lines.next() {
         if line.strip_prefix("name = ").is_some_and(|quoted| quoted.trim_matches('"') == name) {
-            last = lines.next().and_then(|line| line.strip_prefix("version = ")).or(last.map(|it: &str| it));
+            let version = lines.next().and_then(|line| line.strip_prefix("version = "));
+            last = version.map(|quoted| quoted.trim_matches('"'));
         }
     }
-    last.map(|quoted| quoted.trim_matches('"'))
+    last
 }
 
 fn unknown() -> String {

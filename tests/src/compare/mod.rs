@@ -26,7 +26,7 @@ pub use child::run_child;
 pub use machine::{Machine, crate_version};
 pub use report::{Bound, Report, Row, Target};
 pub use results::write_results;
-pub use rounds::{Progress, take_turns};
+pub use rounds::{Progress, take_turns, thread_time};
 pub use samples::Samples;
 
 /// What a measurement comes to: a comparison that cannot be made is an error, never a row left out.
@@ -42,8 +42,11 @@ pub struct Subject {
     /// Measures.
     pub run: fn(&Setting) -> Outcome<Report>,
     /// What a process of its own does for it ([`run_child`]), where it needs some: answers what is handed back.
-    pub child: Option<fn(&Setting, &[String]) -> Outcome<serde_json::Value>>,
+    pub child: Option<Child>,
 }
+
+/// What a process of its own does, told by its arguments.
+pub type Child = fn(&Setting, &[String]) -> Outcome<serde_json::Value>;
 
 /// Everything that is compared, in the order of `compare all`.
 pub const SUBJECTS: &[Subject] = &[hits::SUBJECT, memory::SUBJECT, hitrate::SUBJECT, ring::SUBJECT];

@@ -1,6 +1,9 @@
 //! Contenders take turns, and a bar shows how far it is.
 
+use std::time::Duration;
+
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{Outcome, Samples};
 
@@ -64,6 +67,13 @@ pub fn take_turns<C>(
     Ok(samples.into_iter().map(Samples::new).collect())
 }
 
+/// The time that this thread has run for: what others do on the machine meanwhile is not in it, as far as they leave caches alone.
+#[must_use]
+pub fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +90,14 @@ mod tests {
             samples.unwrap(),
             [Samples::new(vec![11.0, 14.0, 15.0]), Samples::new(vec![22.0, 23.0, 26.0])]
         );
+    }
+
+    #[test]
+    fn the_time_of_a_thread_passes_while_it_works_and_not_while_it_sleeps() {
+        let before = thread_time();
+        while thread_time() - before < Duration::from_millis(2) {}
+        let worked = thread_time();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(thread_time() - worked < Duration::from_millis(20), "{:?}", thread_time() - worked);
     }
 }

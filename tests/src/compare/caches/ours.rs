@@ -130,7 +130,7 @@ impl BlockOn for AsyncStd {
 }
 
 fn tokio(entries: usize) -> Outcome<Box<dyn Cache>> {
-    let runtime = ::tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = ::tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
     let server = groupcache_tokio::Server::builder().budget(budget(entries)).hot_per_mille(0).build()?;
     drop(_inside);

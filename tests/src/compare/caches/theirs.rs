@@ -220,7 +220,7 @@ impl groupcache::ValueLoader for Origin {
 }
 
 fn groupcache(entries: usize) -> Outcome<Box<dyn Cache>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let me = groupcache::GroupcachePeer::from_socket(([127, 0, 0, 1], 1).into());
     let main = moka::future::Cache::builder().max_capacity(entries as u64).build();
     let loads = Arc::new(AtomicUsize::new(0));

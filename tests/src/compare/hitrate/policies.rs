@@ -51,7 +51,7 @@ pub(super) const POLICIES: &[Kind] = &[
     Kind { name: "foyer lru", make: |_, capacity| foyer(capacity, LruConfig::default()) },
     Kind { name: "foyer lfu", make: |_, capacity| foyer(capacity, LfuConfig::default()) },
     Kind { name: "foyer s3fifo", make: |_, capacity| foyer(capacity, S3FifoConfig::default()) },
-    Kind { name: "foyer sieve", make: |_, capacity| foyer(capacity, SieveConfig::default()) },
+    Kind { name: "foyer sieve", make: |_, capacity| foyer(capacity, SieveConfig) },
     Kind { name: "foyer fifo", make: |_, capacity| foyer(capacity, FifoConfig::default()) },
     Kind { name: "TinyUFO", make: |trace, capacity| Ok(Box::new(TinyUfoOf::new(trace, capacity))) },
 ];

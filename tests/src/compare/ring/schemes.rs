@@ -20,6 +20,11 @@ pub(super) trait Placed {
     /// Looks every key up: the loop is in here so that a look-up is not called through a table.
     fn owners(&self, keys: &[String]);
 
+    /// The largest part of all hashes that a node owns, over the mean part, where the scheme can say: without the chance that keys add.
+    fn exact_peak(&self) -> Option<f64> {
+        None
+    }
+
     /// The ring of other nodes, made from this one where the scheme can.
     fn rebuild(&self, names: &[String]) -> Outcome<Box<dyn Placed>>;
 }
@@ -93,6 +98,11 @@ impl Placed for Ours {
         for key in keys {
             black_box(self.0.owner(key.as_bytes()).map(Member::id));
         }
+    }
+
+    fn exact_peak(&self) -> Option<f64> {
+        let shares = self.0.members().iter().map(|member| self.0.share(member.id()));
+        Some(shares.fold(0.0, f64::max) * self.0.len() as f64)
     }
 
     fn rebuild(&self, names: &[String]) -> Outcome<Box<dyn Placed>> {
