@@ -1,6 +1,7 @@
 //! The contenders as read-through caches of one shard and a capacity in bytes of objects.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,21 +61,25 @@ pub(super) const POLICIES: &[Kind] = &[
 struct Ours {
     shard: Shard<()>,
     out: Effects<()>,
-    /// Charged bytes for a byte of an object: so that the mean object is charged [`MEAN_CHARGE`], overhead and key included.
+    /// Charged bytes for a byte of an object.
     scale: f64,
     /// One value of each length: it is charged as if every object had its own.
     values: HashMap<usize, Value>,
     step: u64,
 }
 
-/// What the mean object is charged. Large beside the overhead, so that a capacity in bytes of objects is one in bytes charged.
+/// What all but the smallest objects are charged at least: so that the overhead is in it, and a capacity in bytes of objects is one in bytes charged.
+const LEAST_CHARGE: f64 = 160.0;
+/// What the mean object is charged at least.
 const MEAN_CHARGE: f64 = 1024.0;
+/// What the largest object is charged at most.
+const MOST_CHARGE: f64 = (64 << 20) as f64;
 const GROUP: GroupId = GroupId::new(0);
 const KEY: usize = size_of::<u32>();
 
 impl Ours {
     fn new(trace: &Trace, capacity: u64, eviction: Eviction) -> Outcome<Self> {
-        let scale = MEAN_CHARGE * trace.objects() as f64 / trace.footprint() as f64;
+        let scale = scale_of(trace);
         let charged = (capacity as f64 * scale).ceil() as u64;
         let mut budget = charged;
         // What its tables take is added, until they and all the entries fit.
@@ -91,14 +96,24 @@ impl Ours {
 
     fn value(&mut self, size: u32) -> Value {
         let charge = (f64::from(size) * self.scale).round() as usize;
-        let len = charge.saturating_sub(ENTRY_OVERHEAD as usize + KEY);
+        // Large ones are rounded up by up to a 64th: few lengths are enough for all.
+        let grain = (charge.next_power_of_two() / 128).max(1);
+        let grain = if charge > 4096 { grain } else { 1 };
+        let len = charge.next_multiple_of(grain).saturating_sub(ENTRY_OVERHEAD as usize + KEY);
         self.values.entry(len).or_insert_with(|| Value::from(vec![0; len])).clone()
     }
+}
+
+fn scale_of(trace: &Trace) -> f64 {
+    let [small, largest] = trace.size_range().map(f64::from);
+    let mean = trace.footprint() as f64 / trace.objects() as f64;
+    (LEAST_CHARGE / small).max(MEAN_CHARGE / mean).min(MOST_CHARGE / largest)
 }
 
 fn shard_of(budget: u64, eviction: Eviction) -> Outcome<Shard<()>> {
     let mut config = ShardConfig::default();
     (config.budget, config.eviction) = (budget, eviction);
+    config.max_value_len = NonZeroUsize::new(1 << 30).expect("a constant above zero");
     (config.hot_per_mille, config.negative_per_mille) = (0, 0);
     let ring = Ring::empty(Placement::default(), RingEpoch::new(0));
     let mut shard = Shard::new(0, config, PeerId::new(0), Arc::new(ring), 1, Instant::ZERO)?;

@@ -86,6 +86,13 @@ impl Trace {
         self.sizes.iter().any(|&size| size != self.sizes[0])
     }
 
+    /// The size that one object in twenty is at most, and the largest.
+    pub(super) fn size_range(&self) -> [u32; 2] {
+        let mut sizes = self.sizes.clone();
+        sizes.sort_unstable();
+        [sizes[sizes.len() / 20], sizes[sizes.len() - 1]]
+    }
+
     /// The sizes of a cache to try, with how many per cent of the footprint they are.
     pub(super) fn capacities(&self) -> Vec<(u64, u64)> {
         let percents: &[u64] = if self.objects() < 20_000 { &[5, 10, 20, 40, 70] } else { &[1, 3, 10, 30] };
