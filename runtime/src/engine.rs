@@ -133,7 +133,7 @@ impl Engine {
     /// What is known of a key right now, without waiting or loading.
     pub(crate) fn peek(&self, group: &GroupEntry, key: &[u8]) -> Option<Answer> {
         let key = self.hashed(group.id, key);
-        self.read(self.shard_of(&key)).get(self.clock.now(), &key)
+        self.read(self.shard_of(&key)).get_with(&key, || self.clock.now())
     }
 
     /// Looks a key up, and waits for its load where it is not there: for `limit` at most. Cancel-safe: dropped, it leaves no waiter behind.

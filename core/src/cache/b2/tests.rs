@@ -198,14 +198,27 @@ fn thousandths(whole: u64, permille: u16) -> u64 {
 }
 
 fn hash(name: u32) -> u64 {
-    SplitMix64::new(u64::from(name)).next_u64()
+    SplitMix64::new(u64::from(name)).next_u64() >> 32
+}
+
+/// What slots hold: the name of their entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Name(u32);
+
+impl Content for Name {
+    type Label = ();
+    type Alignment = ();
+}
+
+fn is_among(dead: &BTreeSet<u32>) -> impl Fn(&Slot<Name>) -> bool + '_ {
+    |slot| slot.item().is_some_and(|name| dead.contains(&name.0))
 }
 
 /// The policy and its description, told the same.
 struct Both {
     plain: Plain,
     policy: B2,
-    arena: Arena<u32>,
+    arena: Arena<Name>,
     slots: Vec<u32>,
 }
 
@@ -240,13 +253,7 @@ impl Both {
             }
             70..80 if slot != NIL && charge <= self.policy.capacity() => {
                 let dead = self.plain.dead.clone();
-                self.policy.replace(
-                    &mut self.arena,
-                    slot,
-                    charge as u32,
-                    &|name| dead.contains(name),
-                    &mut out,
-                );
+                self.policy.replace(&mut self.arena, slot, charge as u32, &is_among(&dead), &mut out);
                 self.plain.replace(name, charge);
             }
             80..84 if slot != NIL => {
@@ -266,7 +273,7 @@ impl Both {
             }
             94 => {
                 let (bytes, dead) = (100 * rng.below(4), self.plain.dead.clone());
-                self.policy.set_side_tables(&mut self.arena, bytes, &|name| dead.contains(name), &mut out);
+                self.policy.set_side_tables(&mut self.arena, bytes, &is_among(&dead), &mut out);
                 self.plain.set_side_tables(bytes);
             }
             95 if rng.below(20) == 0 => {
@@ -284,10 +291,11 @@ impl Both {
         if charge > self.policy.capacity() {
             return;
         }
-        let slot = self.arena.insert(hash(name), charge as u32, name).expect("memory for a slot");
+        let slot =
+            self.arena.insert(hash(name) as u32, charge as u32, (), Name(name)).expect("memory for a slot");
         self.slots[name as usize] = slot;
         let dead = self.plain.dead.clone();
-        self.policy.insert(&mut self.arena, slot, &|name| dead.contains(name), out);
+        self.policy.insert(&mut self.arena, slot, &is_among(&dead), out);
         self.plain.insert(name, charge);
     }
 
@@ -296,7 +304,7 @@ impl Both {
         let mut evicted = Vec::new();
         while let Some(slot) = out.tail() {
             out.unlink(&mut self.arena, slot);
-            evicted.extend(self.arena.remove(slot));
+            evicted.extend(self.arena.remove(slot).map(|name| name.0));
         }
         evicted.iter().for_each(|&name| self.slots[name as usize] = NIL);
         assert_eq!(evicted, core::mem::take(&mut self.plain.evicted));
@@ -304,7 +312,7 @@ impl Both {
         let held = |list: &List| {
             let mut entries = Queue::new();
             let mut see = |id| {
-                let (slot, name) = (self.arena.slot(id), *self.arena.item(id).unwrap());
+                let (slot, name) = (self.arena.slot(id), self.arena.item(id).unwrap().0);
                 entries.push_back(Entry { name, charge: slot.charge.into(), hits: slot.hits() });
             };
             list.check(&self.arena, &mut see).unwrap();
