@@ -203,28 +203,58 @@ impl Link {
         out: &mut Effects<W>,
     ) -> Result<(), LinkRefused> {
         let now = self.clock.observe(now);
+        self.take(now, item, out).map_err(|(_, why)| why)?;
+        self.send_ready(now, out);
+        Ok(())
+    }
+
+    /// Takes on fetches that come at the same time, so that they leave in one message where there is room for one, rather than the first by itself. Adds
+    /// those that are not taken to `refused`.
+    pub fn fetch_all<W>(
+        &mut self,
+        now: Instant,
+        items: impl IntoIterator<Item = FetchItem>,
+        refused: &mut Vec<(FetchItem, LinkRefused)>,
+        out: &mut Effects<W>,
+    ) {
+        let now = self.clock.observe(now);
+        for item in items {
+            refused.extend(self.take(now, item, out).err());
+        }
+        self.send_ready(now, out);
+    }
+
+    /// Queues a fetch, where the peer is to be asked.
+    fn take<W>(
+        &mut self,
+        now: Instant,
+        item: FetchItem,
+        out: &mut Effects<W>,
+    ) -> Result<(), (FetchItem, LinkRefused)> {
         match self.state {
-            State::Leaving | State::Closed => return Err(LinkRefused::Closed),
-            State::Down { .. } | State::Redialling { .. } => return self.refuse_down(),
+            State::Leaving | State::Closed => return Err((item, LinkRefused::Closed)),
+            State::Down { .. } | State::Redialling { .. } => return Err((item, self.refuse_down())),
             State::Probing if self.in_flight_here().next().is_some() || !self.queue.is_empty() => {
-                return self.refuse_down();
+                return Err((item, self.refuse_down()));
             }
             State::Dialling { .. } | State::Up { .. } | State::Probing => {}
         }
         let max = self.config.max_queue.get();
         if self.queue.len() >= max as usize {
+            self.send_ready(now, out);
+        }
+        if self.queue.len() >= max as usize {
             self.stats.refused_full += 1;
-            return Err(LinkRefused::QueueFull { max });
+            return Err((item, LinkRefused::QueueFull { max }));
         }
         self.queue_until = self.queue_until.min(item.deadline);
         self.queue.push_back(item);
-        self.send_ready(now, out);
         Ok(())
     }
 
-    fn refuse_down(&mut self) -> Result<(), LinkRefused> {
+    const fn refuse_down(&mut self) -> LinkRefused {
         self.stats.refused_down += 1;
-        Err(LinkRefused::Down)
+        LinkRefused::Down
     }
 
     /// The flight lost interest: takes its fetch out of the queue, or stops minding its answer. A batch that nobody minds is aborted.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use groupcache_core::{Answer, Failure, FailureKind, Instant, Invalidation, Key, Route};
+use groupcache_core::{Answer, Failure, FailureKind, HashedKey, Instant, Invalidation, Key, Route};
 
 use crate::engine::Engine;
 use crate::groups::GroupEntry;
 use crate::sync::atomic::Ordering;
-use crate::transport::{PeerService, Served};
+use crate::transport::{Known, PeerService, Served};
 
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -48,22 +48,27 @@ impl Service {
 
 #[async_trait]
 impl PeerService for Service {
-    async fn get(&self, group: &str, key: &[u8], limit: Option<Duration>) -> Result<Served, Failure> {
-        let group = self.group(group)?;
-        self.check_key(key)?;
-        self.engine.note_served(&group, key);
-        let limit = limit.unwrap_or(self.engine.config.shard.load_timeout);
-        self.served(self.engine.load(&group, key, limit, Route::LocalOnly).await)
-    }
-
-    fn try_get(&self, group: &str, key: &[u8]) -> Option<Result<Served, Failure>> {
+    fn try_get(&self, group: &str, key: &[u8]) -> Known {
         let group = match self.group(group).and_then(|group| self.check_key(key).map(|()| group)) {
             Ok(group) => group,
-            Err(failure) => return Some(Err(failure)),
+            Err(failure) => return Known::Answer(Err(failure)),
         };
-        let answer = self.engine.peek(&group, key)?;
-        self.engine.note_served(&group, key);
-        Some(self.served(answer))
+        let key = self.engine.hashed(group.id, key);
+        match self.engine.serve(&key) {
+            Some(answer) => Known::Answer(self.served(answer)),
+            None => Known::Missing { hash: key.hash() },
+        }
+    }
+
+    async fn get(
+        &self,
+        group: &str,
+        (key, hash): (&[u8], u64),
+        limit: Option<Duration>,
+    ) -> Result<Served, Failure> {
+        let key = HashedKey::new(self.group(group)?.id, key, hash);
+        let limit = limit.unwrap_or(self.engine.config.shard.load_timeout);
+        self.served(self.engine.load(&key, limit, Route::LocalOnly).await)
     }
 
     async fn invalidate(&self, group: &str, key: Option<&[u8]>) -> Result<(), Failure> {

@@ -55,6 +55,15 @@ impl Bench {
         self.link.fetch(self.now, item, &mut self.out)
     }
 
+    /// Fetches that come together. Answers those that are refused.
+    fn fetch_all(&mut self, flights: impl IntoIterator<Item = u32>) -> Vec<(u32, LinkRefused)> {
+        let until = self.now.saturating_add(1000 * MS);
+        let mut refused = Vec::new();
+        let items = flights.into_iter().map(|n| item(n, until));
+        self.link.fetch_all(self.now, items, &mut refused, &mut self.out);
+        refused.into_iter().map(|(item, why)| (item.flight.slot(), why)).collect()
+    }
+
     /// Batches that were sent: id, flights, protocol.
     fn sent(&mut self) -> Vec<(BatchId, Vec<u32>, Protocol)> {
         let intents = self.out.drain_intents();
@@ -142,6 +151,30 @@ fn an_idle_link_sends_at_once_and_a_busy_one_gathers() {
     assert!(bench.settled().is_empty());
     bench.reply(sent[0].0, &[0]);
     assert_eq!(bench.settled(), [(1, true)]);
+}
+
+#[test]
+fn fetches_that_come_together_leave_together() {
+    let mut bench = Bench::up(|config| config.max_queue = one(4));
+    let refused = bench.fetch_all(1..=3);
+    assert_eq!((bench.sent()[0].1.clone(), refused), ([1, 2, 3].to_vec(), Vec::new()));
+
+    // More than the queue takes: what there is room for has left by then.
+    let refused = bench.fetch_all(10..20);
+    assert_eq!(bench.sent().len(), 1, "the window is two");
+    let full = LinkRefused::QueueFull { max: 4 };
+    assert_eq!(refused, [(18, full), (19, full)]);
+}
+
+#[test]
+fn of_fetches_that_come_together_one_is_the_probe() {
+    let mut bench = Bench::up(|config| config.failure_threshold = one(1));
+    bench.fetch(0).unwrap();
+    let batch = bench.sent()[0].0;
+    bench.close(batch, BatchEnd::Failed(None));
+    bench.sleep_to_wake();
+    assert_eq!(bench.fetch_all(1..=3), [(2, LinkRefused::Down), (3, LinkRefused::Down)]);
+    assert_eq!(bench.sent()[0].1, [1]);
 }
 
 #[test]

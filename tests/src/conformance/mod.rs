@@ -16,6 +16,7 @@ pub mod life;
 pub mod limits;
 pub mod loading;
 pub mod lying_peers;
+pub mod many;
 pub mod membership;
 mod nodes;
 mod origin;
@@ -103,6 +104,13 @@ macro_rules! conformance {
                 a_value_says_where_it_came_from
                 the_empty_value_is_a_value
                 a_mismatch_of_rings_is_answered_from_cache_and_origin_and_counted
+            ]
+            many: [
+                many_keys_are_answered_in_their_order
+                many_keys_of_one_owner_leave_in_one_message
+                each_of_many_keys_has_its_own_error
+                of_many_keys_those_in_time_are_answered
+                a_dropped_get_of_many_leaves_no_waiter_and_harms_no_other
             ]
             removal: [
                 a_removal_reaches_every_node
