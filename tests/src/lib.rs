@@ -11,6 +11,8 @@ mod async_std_node;
 #[cfg(feature = "conformance")]
 pub mod chaos;
 pub mod cluster;
+#[cfg(feature = "compare")]
+pub mod compare;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod etcd;
