@@ -226,6 +226,9 @@ pub struct LinkConfig {
     pub backoff_max: Duration,
     /// How long dialling may take. Default 500 ms.
     pub connect_timeout: Duration,
+    /// Members of a ring, at most, for each peer to be dialled as soon as it is on the ring. In a larger fleet, where a node may never ask most of the
+    /// others, a peer is dialled when there is something to ask or to tell it. Default 64.
+    pub dial_ahead: u32,
 }
 
 impl Default for LinkConfig {
@@ -241,6 +244,7 @@ impl Default for LinkConfig {
             backoff_base: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),
             connect_timeout: Duration::from_millis(500),
+            dial_ahead: 64,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
+use futures_channel::oneshot;
 use futures_util::future::AbortHandle;
 use groupcache_core::{BatchId, DialId, Link, PeerId};
 
@@ -18,6 +19,8 @@ pub(crate) struct Peer {
     pub(crate) name: Arc<str>,
     pub(crate) link: Mutex<Link>,
     connection: Mutex<Option<(DialId, PeerChannel)>>,
+    /// Who waits for a dial's result. Woken when it is dropped.
+    awaiting: Mutex<Vec<oneshot::Sender<()>>>,
     /// Batches that are being fetched, to stop them.
     pub(crate) batches: Mutex<HashMap<BatchId, AbortHandle>>,
 }
@@ -29,6 +32,7 @@ impl Peer {
             name: Arc::clone(link.name()),
             link: Mutex::new(link),
             connection: Mutex::default(),
+            awaiting: Mutex::default(),
             batches: Mutex::default(),
         }
     }
@@ -53,6 +57,19 @@ impl Peer {
         };
         drop(connection);
         drop(replaced);
+        self.tell_dialled();
+    }
+
+    /// Resolves when a dial has come to something: a connection, or none.
+    pub(crate) fn dialled(&self) -> oneshot::Receiver<()> {
+        let (told, dialled) = oneshot::channel();
+        lock(&self.awaiting).push(told);
+        dialled
+    }
+
+    pub(crate) fn tell_dialled(&self) {
+        let awaiting = std::mem::take(&mut *lock(&self.awaiting));
+        drop(awaiting);
     }
 
     /// Drops the connection of a dial, if no other has taken its place.

@@ -104,7 +104,8 @@ impl Link {
         match self.state {
             State::Up { .. } => {}
             State::Probing if self.in_flight_here().next().is_none() => {}
-            State::Probing
+            State::Idle
+            | State::Probing
             | State::Dialling { .. }
             | State::Down { .. }
             | State::Redialling { .. }

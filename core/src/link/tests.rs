@@ -42,6 +42,13 @@ impl Bench {
         Self { link, out, now }
     }
 
+    /// A link that has dialled nobody yet.
+    fn on_demand() -> Self {
+        let (config, now) = (LinkConfig::default(), Instant::from_nanos(5));
+        let link = Link::on_demand((PEER, 0), "peer:1".into(), config, 3, now);
+        Self { link, out: Effects::new(), now }
+    }
+
     /// A link whose dial has succeeded.
     fn up(configure: impl FnOnce(&mut LinkConfig)) -> Self {
         let mut bench = Self::new(configure);
@@ -164,6 +171,36 @@ fn fetches_that_come_together_leave_together() {
     assert_eq!(bench.sent().len(), 1, "the window is two");
     let full = LinkRefused::QueueFull { max: 4 };
     assert_eq!(refused, [(18, full), (19, full)]);
+}
+
+#[test]
+fn a_link_on_demand_dials_when_something_is_first_asked() {
+    let mut bench = Bench::on_demand();
+    assert_eq!((bench.dials(), bench.link.next_wake()), (0, Wake::Idle));
+    assert!(bench.link.is_up() && !bench.link.is_first_dial(), "nobody waits for it");
+    bench.fetch(1).unwrap();
+    bench.fetch(2).unwrap();
+    assert_eq!(bench.dials(), 1);
+    bench.connect();
+    assert_eq!(bench.sent()[0].1, [1, 2]);
+    assert_eq!(bench.link.want_connection(bench.now, &mut bench.out), Disposition::Stale);
+}
+
+#[test]
+fn a_link_on_demand_that_is_to_tell_something_dials_once() {
+    let mut bench = Bench::on_demand();
+    for wanted in [Disposition::Applied, Disposition::Stale] {
+        assert_eq!(bench.link.want_connection(bench.now, &mut bench.out), wanted);
+    }
+    assert_eq!(bench.dials(), 1);
+}
+
+#[test]
+fn a_link_on_demand_that_was_never_used_leaves_at_once_and_dials_nobody() {
+    let mut bench = Bench::on_demand();
+    bench.link.handle_left(bench.now, &mut bench.out);
+    assert!(bench.link.is_closed());
+    assert_eq!(bench.dials(), 0);
 }
 
 #[test]

@@ -11,9 +11,9 @@ use futures_util::FutureExt;
 use groupcache_core::{Failure, FailureKind, LoadError, Value};
 use groupcache_proto::groupcachepb::group_cache_server::GroupCache;
 use groupcache_proto::groupcachepb::{GetRequest, GetResponse};
-use groupcache_proto::status_of_failure;
 use groupcache_proto::v1::peer_server::Peer;
 use groupcache_proto::v1::{FetchRequest, InvalidateReply, InvalidateRequest, Item, invalidate_request};
+use groupcache_proto::{FetchKey, status_of_failure};
 use tonic::{Request, Response, Status};
 
 use super::answers::{Answers, Pending};
@@ -48,6 +48,17 @@ pub(crate) trait PeerService: Send + Sync + 'static {
     /// What is known of `key` at once, without waiting. Called on the connection's task.
     fn try_get(&self, group: &str, key: &[u8]) -> Known;
 
+    /// [`try_get`](Self::try_get) of all keys of a batch: tells `found` what is known of each, in order.
+    fn try_get_all<'a>(
+        &self,
+        keys: &mut dyn Iterator<Item = FetchKey<'a>>,
+        found: &mut dyn FnMut(FetchKey<'a>, Known),
+    ) {
+        for key in keys {
+            found(key, self.try_get(key.group, key.key));
+        }
+    }
+
     /// Loads a key that is [`Missing`](Known::Missing), within `limit` where the peer set one. Dropped when the peer goes away.
     async fn get(&self, group: &str, key: (&[u8], u64), limit: Option<Duration>) -> Result<Served, Failure>;
 
@@ -74,7 +85,7 @@ pub(super) struct Handler {
 
 impl Handler {
     async fn get_one(&self, group: &str, key: &[u8], limit: Option<Duration>) -> Result<Served, Failure> {
-        let known = match self.known(group, key) {
+        let known = match not_empty(key, self.service.try_get(group, key)) {
             Known::Answer(answer) => answer,
             Known::Missing { hash } => {
                 let loading = self.service.get(group, (key, hash), limit);
@@ -87,14 +98,6 @@ impl Handler {
             }
         };
         known.and_then(|served| self.fitting(served))
-    }
-
-    /// What can be answered at once.
-    fn known(&self, group: &str, key: &[u8]) -> Known {
-        if key.is_empty() {
-            return Known::Answer(Err(LoadError::EmptyKey.into()));
-        }
-        self.service.try_get(group, key)
     }
 
     /// `served`, unless no message can carry it.
@@ -146,9 +149,9 @@ impl Handler {
 
         let groups: Vec<Arc<str>> = request.groups.iter().map(|name| Arc::from(name.as_str())).collect();
         let mut answers = Answers::new(&self.rt, &self.config, self.service.fingerprint(), limit);
-        for entry in entries {
+        self.service.try_get_all(&mut entries.into_iter(), &mut |entry, known| {
             let (index, key) = (entry.index, entry.key);
-            match self.known(entry.group, key) {
+            match not_empty(key, known) {
                 Known::Answer(answer) => answers.push_known(self.item(index, answer)),
                 Known::Missing { hash } => {
                     let limit = entry.remaining.into_iter().chain(limit).min();
@@ -157,7 +160,7 @@ impl Handler {
                     answers.push_pending(index, self.pending(index, group, (key.clone(), hash), limit));
                 }
             }
-        }
+        });
         Ok(answers)
     }
 }
@@ -212,6 +215,11 @@ impl Peer for Handler {
             Err(failure) => Err(status_of_failure(&failure, &group)),
         }
     }
+}
+
+/// What is known of a key, which must not be empty.
+fn not_empty(key: &[u8], known: Known) -> Known {
+    if key.is_empty() { Known::Answer(Err(LoadError::EmptyKey.into())) } else { known }
 }
 
 /// `work`'s result; a panic in it costs this call and nothing else.

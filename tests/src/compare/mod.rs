@@ -7,13 +7,18 @@
 mod caches;
 mod child;
 mod hits;
+mod host;
+mod hot;
 mod keys;
 mod machine;
 mod random;
+mod remote;
 mod report;
 mod results;
 mod rounds;
 mod samples;
+mod scale;
+mod stampede;
 mod table;
 
 use std::error::Error;
@@ -43,7 +48,8 @@ pub struct Subject {
 }
 
 /// Everything that is compared, in the order of `compare all`.
-pub const SUBJECTS: &[Subject] = &[hits::SUBJECT];
+pub const SUBJECTS: &[Subject] =
+    &[hits::SUBJECT, remote::SUBJECT, stampede::SUBJECT, scale::SUBJECT, hot::SUBJECT];
 
 /// How to measure.
 #[derive(Clone, Debug)]

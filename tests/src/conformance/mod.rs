@@ -193,6 +193,8 @@ macro_rules! conformance {
                 a_destroyed_group_is_gone_and_can_be_made_again
                 a_new_list_of_peers_moves_ownership
                 nodes_find_each_other_through_a_registry
+                in_a_large_fleet_a_peer_is_dialled_when_it_is_first_asked
+                in_a_large_fleet_a_removal_reaches_members_that_were_never_asked
             ]
             churn: [
                 joins_and_leaves_under_load_show_in_no_answer
