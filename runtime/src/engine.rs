@@ -30,6 +30,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::transport::TransportConfig;
 
+pub(crate) use self::callers::LookUp;
 use self::intents::Running;
 pub(crate) use self::membership::{Control, RegistryTimes};
 use self::wait::Waiter;

@@ -11,7 +11,7 @@ use groupcache_core::{
 };
 use serde::Serialize;
 
-use crate::engine::{Engine, ME};
+use crate::engine::{Engine, LookUp, ME};
 use crate::error::{Error, ErrorKind};
 use crate::groups::GroupEntry;
 use crate::retriever::Retriever;
@@ -75,7 +75,7 @@ impl<R> Group<R> {
     /// # Errors
     /// See [`ErrorKind`]. "Not found" is an error with a kind of its own; an empty value is a value.
     pub async fn get(&self, key: &str) -> Result<ByteView, Error> {
-        Ok(self.lookup(key).await?.value)
+        self.get_within(key, self.engine.config.shard.load_timeout).await
     }
 
     /// Like [`get`](Self::get), for a caller that waits no longer than `limit`.
@@ -83,7 +83,8 @@ impl<R> Group<R> {
     /// # Errors
     /// Also [`ErrorKind::Deadline`], when `limit` is over.
     pub async fn get_within(&self, key: &str, limit: Duration) -> Result<ByteView, Error> {
-        Ok(self.lookup_within(key, limit).await?.value)
+        let looked_up = self.look_up(key, limit);
+        looked_up.await.map(|fetched| fetched.value.into()).map_err(|failure| self.error(failure))
     }
 
     /// Like [`get`](Self::get), and tells where the value came from.
@@ -99,9 +100,13 @@ impl<R> Group<R> {
     /// # Errors
     /// Those of [`get_within`](Self::get_within).
     pub async fn lookup_within(&self, key: &str, limit: Duration) -> Result<Lookup, Error> {
+        let looked_up = self.look_up(key, limit);
+        looked_up.await.map(|fetched| self.lookup_of(fetched)).map_err(|failure| self.error(failure))
+    }
+
+    fn look_up(&self, key: &str, limit: Duration) -> LookUp<'_> {
         let key = self.engine.hashed(self.entry.id, key.as_bytes());
-        let answer = self.engine.look_up(&key, limit, Route::Cluster).await;
-        answer.map(|fetched| self.lookup_of(fetched)).map_err(|failure| self.error(failure))
+        self.engine.look_up(&key, limit, Route::Cluster)
     }
 
     /// The values of many keys: one answer for each, in the order of `keys`, each a value or its own error. Like that many [`get`](Self::get)s at the same

@@ -1,13 +1,18 @@
 //! Look-ups, as callers make them: of one key, or of many at once.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::FutureExt;
+use futures_util::future::select;
 use groupcache_core::{Answer, Failure, FailureKind, HashedKey, Load, LoadRequest, Refused, Route, Ticket};
 
-use super::wait::{Gathering, Promise, Waiter, promise};
+use super::wait::{Gathering, Promise, Promised, Waiter, promise};
 use super::{Engine, Fx};
+use crate::rt::BoxFuture;
 
 impl Engine {
     /// What is known of a key right now, without waiting or loading.
@@ -22,39 +27,34 @@ impl Engine {
         shard.get(self.clock.now(), key)
     }
 
-    /// Looks a key up, and waits for its load where it is not there: for `limit` at most. Cancel-safe: dropped, it leaves no waiter behind.
-    pub(crate) async fn look_up(
+    /// Looks a key up, and starts or joins its load where it is not there. To be awaited, for `limit` at most. Cancel-safe: dropped, it leaves no waiter
+    /// behind.
+    pub(crate) fn look_up(
         self: &Arc<Self>,
         key: &HashedKey<'_>,
         limit: Duration,
         route: Route,
-    ) -> Answer {
+    ) -> LookUp<'_> {
         match self.peek(key) {
-            Some(answer) => answer,
-            None => self.load(key, limit, route).await,
+            Some(answer) => LookUp::Known(Some(answer)),
+            None => self.load(key, limit, route),
         }
     }
 
     /// Like [`look_up`](Self::look_up) for who has looked already.
-    pub(crate) async fn load(self: &Arc<Self>, key: &HashedKey<'_>, limit: Duration, route: Route) -> Answer {
+    pub(crate) fn load(self: &Arc<Self>, key: &HashedKey<'_>, limit: Duration, route: Route) -> LookUp<'_> {
         let (promise, promised) = promise();
-        let ticket = match self.begin(key, promise, limit, route) {
-            Ok(Load::Ready { answer, .. }) => return answer,
-            Ok(Load::Wait(ticket)) => ticket,
-            Err(refused) => return Err(refused.error.into()),
-        };
-        let mut waiting = Waiting { engine: self, ticket: Some(ticket) };
-        // The flight itself ends at the load time-out: only who leaves earlier needs a timer.
-        let answer = if limit >= self.config.shard.load_timeout {
-            promised.await
-        } else {
-            match select(promised, self.rt.sleep(limit)).await {
-                Either::Left((answer, _)) => answer,
-                Either::Right(((), _)) => return Err(Failure::new(FailureKind::Deadline)),
-            }
-        };
-        waiting.ticket = None;
-        answer
+        match self.begin(key, promise, limit, route) {
+            Ok(Load::Ready { answer, .. }) => LookUp::Known(Some(answer)),
+            Ok(Load::Wait(ticket)) => LookUp::Waits(Waiting {
+                engine: self,
+                ticket: Some(ticket),
+                promised,
+                // The flight itself ends at the load time-out: only who leaves earlier needs a timer.
+                timer: (limit < self.config.shard.load_timeout).then(|| self.rt.sleep(limit)),
+            }),
+            Err(refused) => LookUp::Known(Some(Err(refused.error.into()))),
+        }
     }
 
     fn begin(
@@ -159,10 +159,43 @@ impl Engine {
     }
 }
 
+/// A look-up under way. Small, and no larger than it is while it waits: a stampede is many of these.
+pub(crate) enum LookUp<'a> {
+    /// Taken when it is polled.
+    Known(Option<Answer>),
+    Waits(Waiting<'a>),
+}
+
+impl Future for LookUp<'_> {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        match &mut *self {
+            Self::Known(answer) => answer.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Waits(waiting) => waiting.poll_answer(context),
+        }
+    }
+}
+
 /// A caller that waits. Dropped before it was served, it takes its waiter back.
-struct Waiting<'a> {
+pub(crate) struct Waiting<'a> {
     engine: &'a Arc<Engine>,
     ticket: Option<Ticket>,
+    promised: Promised,
+    timer: Option<BoxFuture<'static, ()>>,
+}
+
+impl Waiting<'_> {
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Answer> {
+        if let Poll::Ready(answer) = self.promised.poll_unpin(context) {
+            self.ticket = None;
+            return Poll::Ready(answer);
+        }
+        match self.timer.as_mut().map(|timer| timer.poll_unpin(context)) {
+            Some(Poll::Ready(())) => Poll::Ready(Err(Failure::new(FailureKind::Deadline))),
+            Some(Poll::Pending) | None => Poll::Pending,
+        }
+    }
 }
 
 impl Drop for Waiting<'_> {

@@ -23,10 +23,6 @@ impl Host {
         }
     }
 
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|host| host.name() == name)
-    }
-
     pub(crate) fn block_on<T>(self, task: impl Future<Output = T>) -> T {
         match self {
             Self::Tokio => tokio().block_on(task),
