@@ -421,18 +421,16 @@ async fn run(
     };
     let mut cut_off = pin!(cut_off);
     let mut connection = Box::pin(connection);
-    let closed = match select(tasks.drive(connection.as_mut()), cut_off.as_mut()).await {
-        Either::Left((Ok(()), _)) => Closed { cause: Arc::new(ClosedByPeer), in_order: true },
-        Either::Left((Err(error), _)) => Closed::broken(Arc::new(error)),
-        Either::Right((silent, _)) => {
-            let _ = closing.send(Closed::broken(silent)); // Nobody has to wait for it.
-            drop(connection);
-            tasks.cut();
-            return poll_fn(|cx| tasks.poll_idle(cx)).await;
-        }
+    let ended = select(tasks.drive(connection.as_mut()), cut_off.as_mut()).await;
+    let (closed, is_cut) = match ended {
+        Either::Left((Ok(()), _)) => (Closed { cause: Arc::new(ClosedByPeer), in_order: true }, false),
+        Either::Left((Err(error), _)) => (Closed::broken(Arc::new(error)), false),
+        Either::Right((silent, _)) => (Closed::broken(silent), true),
     };
-    let _ = closing.send(closed);
-    if let Either::Right(_) = select(poll_fn(|cx| tasks.poll_idle(cx)), cut_off).await {
+    // Its tasks end once it is gone.
+    drop(connection);
+    let _ = closing.send(closed); // Nobody has to wait for it.
+    if is_cut || matches!(select(poll_fn(|cx| tasks.poll_idle(cx)), cut_off).await, Either::Right(_)) {
         tasks.cut();
         poll_fn(|cx| tasks.poll_idle(cx)).await;
     }

@@ -55,7 +55,7 @@ const OTHERS: [(&str, Kind, Kind, Admission); 8] = [
 ];
 
 fn run(setting: &Setting) -> Outcome<Report> {
-    let gets = setting.pick(6_000_000, 1_200_000);
+    let gets = setting.pick(6_000_000, 900_000);
     let mut report = Report::new(SUBJECT.name, METHOD);
     let zipf = Zipf::new(KEYS, 0.99);
     let mut random = Random::new(99);
