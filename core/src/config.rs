@@ -212,6 +212,9 @@ pub struct LinkConfig {
     /// Batches sent and not yet accepted by the peer, at most. While the window is full, fetches gather in the queue and leave as one batch:
     /// no delay when idle, large batches under load. Default 2.
     pub window: NonZeroU32,
+    /// Whether whoever sends batches calls [`Link::top_up`](crate::Link::top_up) right before it does. Until then, what is to be fetched goes along rather
+    /// than into a batch of its own. Default false: a batch is sent as it is.
+    pub top_up: bool,
     /// Calls in flight to a peer that takes one key a call. Default 128.
     pub single_window: NonZeroU32,
     /// Batches accepted and not complete, at most. Default 1,024.
@@ -237,6 +240,7 @@ impl Default for LinkConfig {
             max_batch_keys: above_zero(256),
             max_batch_bytes: above_zero_len(256 << 10),
             window: above_zero(2),
+            top_up: false,
             single_window: above_zero(128),
             max_open_batches: above_zero(1024),
             max_queue: above_zero(8192),

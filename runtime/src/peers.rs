@@ -8,7 +8,7 @@ use futures_util::future::AbortHandle;
 use groupcache_core::{BatchId, DialId, Link, PeerId};
 
 use crate::engine::lock;
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, RwLock};
 use crate::transport::PeerChannel;
 
@@ -18,6 +18,8 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     pub(crate) name: Arc<str>,
     pub(crate) link: Mutex<Link>,
+    /// Whether the latest batch had more than one key.
+    pub(crate) asked_by_several: AtomicBool,
     connection: Mutex<Option<(DialId, PeerChannel)>>,
     /// Who waits for a dial's result. Woken when it is dropped.
     awaiting: Mutex<Vec<oneshot::Sender<()>>>,
@@ -31,6 +33,7 @@ impl Peer {
             id: link.peer(),
             name: Arc::clone(link.name()),
             link: Mutex::new(link),
+            asked_by_several: AtomicBool::new(false),
             connection: Mutex::default(),
             awaiting: Mutex::default(),
             batches: Mutex::default(),

@@ -84,6 +84,14 @@ impl Bench {
         batches.collect()
     }
 
+    /// The one batch that is to be sent.
+    fn batch(&mut self) -> Batch {
+        match self.out.drain_intents().next() {
+            Some(Intent::Fetch(batch)) => batch,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn dials(&mut self) -> usize {
         self.out.drain_intents().filter(|intent| matches!(intent, Intent::Connect { .. })).count()
     }
@@ -171,6 +179,54 @@ fn fetches_that_come_together_leave_together() {
     assert_eq!(bench.sent().len(), 1, "the window is two");
     let full = LinkRefused::QueueFull { max: 4 };
     assert_eq!(refused, [(18, full), (19, full)]);
+}
+
+#[test]
+fn what_is_fetched_before_a_batch_is_sent_goes_along_with_it() {
+    let mut bench = Bench::up(|config| {
+        config.top_up = true;
+        config.max_batch_keys = one(4);
+    });
+    bench.fetch(1).unwrap();
+    let mut batch = bench.batch();
+    bench.fetch(2).unwrap();
+    bench.fetch(3).unwrap();
+    assert!(bench.out.is_empty(), "there is room in the window, and they wait all the same");
+    assert_eq!(bench.link.top_up(bench.now, &mut batch, &mut bench.out), Disposition::Applied);
+    assert_eq!(batch.items.iter().map(|item| item.flight.slot()).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(bench.link.stats().keys, 3);
+    assert_eq!(bench.link.top_up(bench.now, &mut batch, &mut bench.out), Disposition::Stale, "once");
+
+    bench.reply(batch.batch, &[2, 0, 1]);
+    assert_eq!(bench.settled(), [(3, true), (1, true), (2, true)]);
+}
+
+#[test]
+fn a_batch_is_topped_up_to_its_limits_and_the_rest_leaves_behind_it() {
+    let mut bench = Bench::up(|config| {
+        config.top_up = true;
+        config.max_batch_keys = one(2);
+    });
+    bench.fetch(1).unwrap();
+    let mut batch = bench.batch();
+    for n in 2..=4 {
+        bench.fetch(n).unwrap();
+    }
+    assert_eq!(bench.link.top_up(bench.now, &mut batch, &mut bench.out), Disposition::Applied);
+    assert_eq!(batch.items.len(), 2);
+    assert_eq!(bench.sent()[0].1, [3, 4], "the window is two");
+}
+
+#[test]
+fn a_batch_that_fails_before_it_is_sent_holds_up_nobody() {
+    let mut bench = Bench::up(|config| config.top_up = true);
+    bench.fetch(1).unwrap();
+    let mut batch = bench.batch();
+    bench.fetch(2).unwrap();
+    bench.close(batch.batch, BatchEnd::Failed(None));
+    assert_eq!(bench.settled(), [(1, false)]);
+    assert_eq!(bench.sent()[0].1, [2]);
+    assert_eq!(bench.link.top_up(bench.now, &mut batch, &mut bench.out), Disposition::Stale);
 }
 
 #[test]

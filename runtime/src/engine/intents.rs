@@ -16,6 +16,7 @@ use groupcache_proto::v1::FetchRequest;
 use super::{Engine, Fx, lock};
 use crate::peers::Peer;
 use crate::sync::Mutex;
+use crate::sync::atomic::Ordering;
 use crate::transport::{Closed, PeerChannel, PeerFault};
 
 /// Origin loads that run, to stop them when nobody waits any more.
@@ -122,8 +123,19 @@ impl Engine {
             lock(&peer.batches).remove(&batch.batch);
             return;
         }
+        // Where there are several who ask, they do at about the same time: the batch before has served them.
+        let crowded = peer.asked_by_several.load(Ordering::Relaxed);
         let fetch = Fetch { engine: Arc::clone(self), peer, batch, over: false };
-        channel.spawn(Box::pin(fetch.run(channel.clone(), registration)));
+        channel.spawn(Box::pin(fetch.run(channel.clone(), registration)), crowded);
+    }
+
+    /// Takes along what was asked for since the batch was formed.
+    fn top_up(self: &Arc<Self>, peer: &Peer, batch: &mut Batch) {
+        let mut fx = Fx::new();
+        let now = self.clock.now();
+        let _stale = self.on_link(peer, |link| link.top_up(now, batch, &mut fx));
+        peer.asked_by_several.store(batch.items.len() > 1, Ordering::Relaxed);
+        self.carry_out(&mut fx);
     }
 
     async fn fetch_batch(self: &Arc<Self>, peer: &Peer, channel: &PeerChannel, batch: &Batch) -> BatchEnd {
@@ -355,18 +367,24 @@ struct Fetch {
 
 impl Fetch {
     async fn run(mut self, channel: PeerChannel, registration: AbortRegistration) {
-        let fetching = async {
-            match self.batch.protocol {
-                Protocol::Batched => self.engine.fetch_batch(&self.peer, &channel, &self.batch).await,
-                Protocol::Single => self.engine.fetch_single(&self.peer, &channel, &self.batch).await,
-            }
-        };
-        let end = Abortable::new(fetching, registration).await;
+        let end = Abortable::new(self.fetch(&channel), registration).await;
         self.over = true;
         lock(&self.peer.batches).remove(&self.batch.batch);
         // Who aborts it has forgotten it.
         if let Ok(end) = end {
             self.engine.close_batch(&self.peer, &self.batch, end);
+        }
+    }
+}
+
+impl Fetch {
+    async fn fetch(&mut self, channel: &PeerChannel) -> BatchEnd {
+        match self.batch.protocol {
+            Protocol::Batched => {
+                self.engine.top_up(&self.peer, &mut self.batch);
+                self.engine.fetch_batch(&self.peer, channel, &self.batch).await
+            }
+            Protocol::Single => self.engine.fetch_single(&self.peer, channel, &self.batch).await,
         }
     }
 }

@@ -247,9 +247,9 @@ impl PeerChannel {
     }
 
     /// Runs the caller's part of a call in the connection's own task, so that no other thread has to be woken for it. It should not take long between two
-    /// awaits. When the connection is gone it is dropped, wherever it is.
-    pub(crate) fn spawn(&self, call: BoxFuture<'static, ()>) {
-        self.spawner.spawn(call);
+    /// awaits. `later` lets those who can run now run first. When the connection is gone it is dropped, wherever it is.
+    pub(crate) fn spawn(&self, call: BoxFuture<'static, ()>, later: bool) {
+        self.spawner.spawn(call, later);
     }
 
     /// Asks for many keys. Nothing is sent before the stream is polled; dropping it resets the call, and the peer stops working for it. A fault

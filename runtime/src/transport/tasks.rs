@@ -22,8 +22,8 @@ pub(super) struct Spawner(mpsc::UnboundedSender<Spawned>);
 enum Spawned {
     /// hyper's.
     Task(BoxFuture<'static, ()>),
-    /// A caller's.
-    Call(BoxFuture<'static, ()>),
+    /// A caller's, and whether it may wait for a turn.
+    Call(BoxFuture<'static, ()>, bool),
 }
 
 impl<F> hyper::rt::Executor<F> for Spawner
@@ -40,10 +40,11 @@ where
 }
 
 impl Spawner {
-    /// Runs a caller's part of a call with the connection's own tasks. Dropped when the connection's task has ended.
-    pub(super) fn spawn(&self, call: BoxFuture<'static, ()>) {
+    /// Runs a caller's part of a call with the connection's own tasks. `later` is in the connection's next turn: who can run by then runs first.
+    /// Dropped when the connection's task has ended.
+    pub(super) fn spawn(&self, call: BoxFuture<'static, ()>, later: bool) {
         // As above.
-        let _ = self.0.unbounded_send(Spawned::Call(call));
+        let _ = self.0.unbounded_send(Spawned::Call(call, later));
     }
 }
 
@@ -52,6 +53,8 @@ pub(super) struct Tasks {
     spawned: mpsc::UnboundedReceiver<Spawned>,
     running: FuturesUnordered<BoxFuture<'static, ()>>,
     calls: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// Calls that begin in the next turn.
+    later: Vec<BoxFuture<'static, ()>>,
 }
 
 /// How often a connection that spawns more in its turn is polled again before others have theirs.
@@ -60,18 +63,30 @@ const ROUNDS: usize = 16;
 impl Tasks {
     pub(super) fn new() -> (Spawner, Self) {
         let (sender, spawned) = mpsc::unbounded();
-        (Spawner(sender), Self { spawned, running: FuturesUnordered::new(), calls: FuturesUnordered::new() })
+        let (running, calls) = (FuturesUnordered::new(), FuturesUnordered::new());
+        (Spawner(sender), Self { spawned, running, calls, later: Vec::new() })
     }
 
     /// Runs whatever can run. Ready when no task is left: more may be spawned after that.
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.begin_turn();
+        self.poll_tasks(cx)
+    }
+
+    /// What was to wait for a turn has waited for one.
+    fn begin_turn(&mut self) {
+        self.calls.extend(self.later.drain(..));
+    }
+
+    fn poll_tasks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.take_spawned(cx);
             // Calls first: what they ask for goes out in the same turn.
             let call = self.calls.poll_next_unpin(cx);
             match (call, self.running.poll_next_unpin(cx)) {
                 (Poll::Ready(Some(())), _) | (_, Poll::Ready(Some(()))) => {}
-                (Poll::Ready(None), Poll::Ready(None)) => return Poll::Ready(()),
+                (Poll::Ready(None), Poll::Ready(None)) if self.later.is_empty() => return Poll::Ready(()),
+                (Poll::Ready(None), Poll::Ready(None)) => return Poll::Pending,
                 (Poll::Pending, _) | (_, Poll::Pending) => return Poll::Pending,
             }
         }
@@ -84,7 +99,11 @@ impl Tasks {
             any = true;
             match spawned {
                 Spawned::Task(task) => self.running.push(task),
-                Spawned::Call(call) => self.calls.push(call),
+                Spawned::Call(call, false) => self.calls.push(call),
+                Spawned::Call(call, true) => {
+                    self.later.push(call);
+                    cx.waker().wake_by_ref();
+                }
             }
         }
         any
@@ -111,15 +130,16 @@ impl<C: Future + Unpin> Future for Driven<'_, C> {
     type Output = C::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        self.tasks.begin_turn();
         // Tasks first: what they write goes out in the connection's turn.
-        let _ = self.tasks.poll_idle(cx);
+        let _ = self.tasks.poll_tasks(cx);
         for _ in 0..ROUNDS {
             let result = Pin::new(&mut self.connection).poll(cx);
             if result.is_ready() || !self.tasks.take_spawned(cx) {
                 return result;
             }
             // Those that the connection has just spawned: what they write goes out in the next round.
-            let _ = self.tasks.poll_idle(cx);
+            let _ = self.tasks.poll_tasks(cx);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
