@@ -226,11 +226,23 @@ impl<W> Shard<W> {
     /// `None` says that nothing is known: call [`load`](Self::load). A kept "not found" is an answer.
     #[must_use]
     pub fn get(&self, now: Instant, key: &HashedKey<'_>) -> Option<Answer> {
-        self.counters.gets.increment();
-        self.look_up(now.max(self.clock.latest()), key)
+        self.get_with(key, || now)
     }
 
-    fn look_up(&self, now: Instant, key: &HashedKey<'_>) -> Option<Answer> {
+    /// Like [`get`](Self::get), for whom it costs something to ask a clock: `now` is called only where the entry expires.
+    #[inline]
+    #[must_use]
+    pub fn get_with(&self, key: &HashedKey<'_>, now: impl FnOnce() -> Instant) -> Option<Answer> {
+        let answer = self.look_up(|| now().max(self.clock.latest()), key);
+        if answer.is_none() {
+            // Hits are counted by share, and summed up when somebody asks.
+            self.counters.gets.increment();
+        }
+        answer
+    }
+
+    #[inline]
+    fn look_up(&self, now: impl FnOnce() -> Instant, key: &HashedKey<'_>) -> Option<Answer> {
         let group = self.groups.get(key.group().index() as usize).filter(|group| group.live)?;
         let entry = self.cache.get(key, now, group.epoch)?;
         Some(match (entry.stored, entry.share) {
@@ -263,7 +275,9 @@ impl<W> Shard<W> {
     ) -> Result<Load<W>, Refused<W>> {
         let now = self.observe(now);
         let LoadRequest { key, waiter, deadline, route } = request;
-        if let Some(answer) = self.look_up(now, &key) {
+        if let Some(answer) = self.look_up(|| now, &key) {
+            // The same lookup as the `get` before it.
+            self.counters.gets.decrement();
             return Ok(Load::Ready { answer, waiter });
         }
         if let Some(answer) = self.revalidate(now, &key, route, out) {

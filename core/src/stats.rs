@@ -27,7 +27,11 @@ macro_rules! counters {
 
         impl ShardCounters {
             pub(crate) fn snapshot(&self) -> ShardStats {
-                ShardStats { $($name: self.$name.get(),)* }
+                let mut stats = ShardStats { $($name: self.$name.get(),)* };
+                // `gets` counts by itself only what were no hits: a hit costs one count, not two.
+                let hits = stats.main_hits + stats.hot_hits + stats.negative_hits;
+                stats.gets = stats.gets.wrapping_add(hits);
+                stats
             }
         }
     };
@@ -95,6 +99,11 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn increment(&self) {
         self.add(1);
+    }
+
+    /// Takes one back. The sum of all wraps around zero, and is right in the end.
+    pub(crate) fn decrement(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn add(&self, n: u64) {

@@ -6,6 +6,7 @@ use core::fmt;
 use core::ops::Deref;
 
 use bytes::Bytes;
+use triomphe::ThinArc;
 
 use crate::id::GroupId;
 
@@ -13,15 +14,15 @@ use crate::id::GroupId;
 ///
 /// It is not a [`Bytes`]: a `Bytes` sliced out of a decoded message keeps the whole receive buffer alive, which no budget can see, and
 /// allocates on its first clone. Making a `Value` copies the bytes once; the embedder does so outside any lock, before it hands a result in.
-/// A clone is one reference-count increment.
+/// A clone is one reference-count increment. The handle is one pointer: length and count stand before the bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Value(Arc<[u8]>);
+pub struct Value(ThinArc<(), u8>);
 
 impl Value {
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.0.slice
     }
 }
 
@@ -29,43 +30,43 @@ impl Deref for Value {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        self.as_bytes()
     }
 }
 
 impl AsRef<[u8]> for Value {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        self.as_bytes()
     }
 }
 
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Value({} bytes)", self.0.len())
+        write!(f, "Value({} bytes)", self.as_bytes().len())
     }
 }
 
 impl From<&[u8]> for Value {
     fn from(bytes: &[u8]) -> Self {
-        Self(Arc::from(bytes))
+        Self(ThinArc::from_header_and_slice((), bytes))
     }
 }
 
 impl From<Vec<u8>> for Value {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Arc::from(bytes))
+        Self::from(bytes.as_slice())
     }
 }
 
 impl From<Bytes> for Value {
     fn from(bytes: Bytes) -> Self {
-        Self(Arc::from(&bytes[..]))
+        Self::from(&bytes[..])
     }
 }
 
 impl From<Arc<[u8]>> for Value {
     fn from(bytes: Arc<[u8]>) -> Self {
-        Self(bytes)
+        Self::from(&bytes[..])
     }
 }
 
@@ -103,9 +104,9 @@ impl Key {
         self.hash
     }
 
-    /// What a table keeps: it has the hash elsewhere.
-    pub(crate) fn into_parts(self) -> (GroupId, Arc<[u8]>) {
-        (self.group, self.bytes)
+    /// What a table keeps: it has group and hash elsewhere.
+    pub(crate) fn into_bytes(self) -> Arc<[u8]> {
+        self.bytes
     }
 
     /// The key as calls take it.

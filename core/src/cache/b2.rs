@@ -9,7 +9,7 @@
 
 use alloc::collections::TryReserveError;
 
-use super::arena::{Arena, NIL};
+use super::arena::{Arena, Content, NIL, Slot};
 use super::list::List;
 use super::policy::{Policy, Tuning};
 use super::sketch::Sketch;
@@ -84,32 +84,38 @@ impl Policy for B2 {
         self.sketch.bytes() + self.side_tables
     }
 
-    fn insert<T>(&mut self, arena: &mut Arena<T>, id: u32, dead: &impl Fn(&T) -> bool, out: &mut List) {
+    fn insert<T: Content>(
+        &mut self,
+        arena: &mut Arena<T>,
+        id: u32,
+        dead: &impl Fn(&Slot<T>) -> bool,
+        out: &mut List,
+    ) {
         if self.entries() > self.sketch.entries() {
             self.sketch.double(self.budget / SKETCH_PART);
             self.set_limits();
         }
-        self.sketch.add(arena.slot(id).hash, 1);
+        self.sketch.add(arena.slot(id).hash.into(), 1);
         self.window.push_head(arena, id);
         self.settle(arena, id, dead, out);
     }
 
-    fn replace<T>(
+    fn replace<T: Content>(
         &mut self,
         arena: &mut Arena<T>,
         id: u32,
         charge: u32,
-        dead: &impl Fn(&T) -> bool,
+        dead: &impl Fn(&Slot<T>) -> bool,
         out: &mut List,
     ) {
         // The key was missed, or it would not be loaded anew.
-        self.sketch.add(arena.slot(id).hash, 1);
+        self.sketch.add(arena.slot(id).hash.into(), 1);
         self.list_of(arena, id).recharge(arena, id, charge);
         self.settle(arena, id, dead, out);
         self.balance_protected(arena);
     }
 
-    fn remove<T>(&mut self, arena: &mut Arena<T>, id: u32) {
+    fn remove<T: Content>(&mut self, arena: &mut Arena<T>, id: u32) {
         self.fold(arena, id);
         self.list_of(arena, id).unlink(arena, id);
     }
@@ -120,11 +126,11 @@ impl Policy for B2 {
         self.protected.clear();
     }
 
-    fn set_side_tables<T>(
+    fn set_side_tables<T: Content>(
         &mut self,
         arena: &mut Arena<T>,
         bytes: u64,
-        dead: &impl Fn(&T) -> bool,
+        dead: &impl Fn(&Slot<T>) -> bool,
         out: &mut List,
     ) {
         if bytes != self.side_tables {
@@ -140,7 +146,11 @@ impl Policy for B2 {
     }
 
     #[cfg(any(test, feature = "__invariants"))]
-    fn check<T>(&self, arena: &Arena<T>, seen: &mut dyn FnMut(u32)) -> Result<(), alloc::string::String> {
+    fn check<T: Content>(
+        &self,
+        arena: &Arena<T>,
+        seen: &mut dyn FnMut(u32),
+    ) -> Result<(), alloc::string::String> {
         for list in [&self.window, &self.probation, &self.protected] {
             list.check(arena, seen)?;
         }
@@ -165,7 +175,13 @@ impl B2 {
     }
 
     /// Evicts until all fits. `keep`, just inserted or replaced, goes last of all, unless it leaves the window and loses its contest.
-    fn settle<T>(&mut self, arena: &mut Arena<T>, keep: u32, dead: &impl Fn(&T) -> bool, out: &mut List) {
+    fn settle<T: Content>(
+        &mut self,
+        arena: &mut Arena<T>,
+        keep: u32,
+        dead: &impl Fn(&Slot<T>) -> bool,
+        out: &mut List,
+    ) {
         while self.window.bytes() > self.window_cap && self.window.len() > 1 {
             self.leave_window(arena, dead, out);
         }
@@ -181,9 +197,14 @@ impl B2 {
     }
 
     /// Moves the window's oldest entry to probation, and has it contest its place with one victim after the other until all fits.
-    fn leave_window<T>(&mut self, arena: &mut Arena<T>, dead: &impl Fn(&T) -> bool, out: &mut List) {
+    fn leave_window<T: Content>(
+        &mut self,
+        arena: &mut Arena<T>,
+        dead: &impl Fn(&Slot<T>) -> bool,
+        out: &mut List,
+    ) {
         let Some(candidate) = self.window.tail() else { return };
-        if arena.item(candidate).is_none_or(dead) {
+        if arena.used(candidate).is_none_or(dead) {
             self.evict(arena, candidate, out);
             return;
         }
@@ -192,7 +213,7 @@ impl B2 {
         self.probation.push_head(arena, candidate);
         while self.bytes() > self.capacity {
             let victim = self.victim(arena, candidate, dead).filter(|&victim| {
-                hits >= 1 || arena.item(victim).is_none_or(dead) || self.wins(arena, candidate, victim)
+                hits >= 1 || arena.used(victim).is_none_or(dead) || self.wins(arena, candidate, victim)
             });
             self.evict(arena, victim.unwrap_or(candidate), out);
             if victim.is_none() {
@@ -201,9 +222,9 @@ impl B2 {
         }
     }
 
-    fn wins<T>(&mut self, arena: &Arena<T>, candidate: u32, victim: u32) -> bool {
-        let candidate = self.sketch.estimate(arena.slot(candidate).hash);
-        let victim = self.sketch.estimate(arena.slot(victim).hash);
+    fn wins<T: Content>(&mut self, arena: &Arena<T>, candidate: u32, victim: u32) -> bool {
+        let candidate = self.sketch.estimate(arena.slot(candidate).hash.into());
+        let victim = self.sketch.estimate(arena.slot(victim).hash.into());
         candidate > victim
             || (self.tuning.lenient && candidate >= LENIENT_ESTIMATE && candidate == victim)
             || (candidate > ESCAPE_ESTIMATE && self.rng.below(ESCAPE_ODDS) == 0)
@@ -211,13 +232,18 @@ impl B2 {
 
     /// The next entry of the main part to go, other than `skip`. The hand gives every entry that was hit one more round: from probation it
     /// moves up, in protected it stays. Each step clears a counter, so it ends.
-    fn victim<T>(&mut self, arena: &mut Arena<T>, skip: u32, dead: &impl Fn(&T) -> bool) -> Option<u32> {
+    fn victim<T: Content>(
+        &mut self,
+        arena: &mut Arena<T>,
+        skip: u32,
+        dead: &impl Fn(&Slot<T>) -> bool,
+    ) -> Option<u32> {
         loop {
             let victim =
                 self.probation.tail_but(arena, skip).or_else(|| self.protected.tail_but(arena, skip))?;
             if arena.slot(victim).hits() == 0
                 || canary::is(Canary::HitsForgotten)
-                || arena.item(victim).is_none_or(dead)
+                || arena.used(victim).is_none_or(dead)
             {
                 return Some(victim);
             }
@@ -229,7 +255,7 @@ impl B2 {
     }
 
     /// Moves the oldest of protected down to probation until the segment keeps its limit, sparing each that was hit once.
-    fn balance_protected<T>(&mut self, arena: &mut Arena<T>) {
+    fn balance_protected<T: Content>(&mut self, arena: &mut Arena<T>) {
         let mut spared = self.protected.len();
         while self.protected.bytes() > self.protected_cap {
             let Some(oldest) = self.protected.tail() else { return };
@@ -244,21 +270,21 @@ impl B2 {
         }
     }
 
-    fn evict<T>(&mut self, arena: &mut Arena<T>, id: u32, out: &mut List) {
+    fn evict<T: Content>(&mut self, arena: &mut Arena<T>, id: u32, out: &mut List) {
         self.remove(arena, id);
         out.push_head(arena, id);
     }
 
     /// Moves the counted hits of a slot to the sketch.
-    fn fold<T>(&mut self, arena: &mut Arena<T>, id: u32) -> u8 {
+    fn fold<T: Content>(&mut self, arena: &mut Arena<T>, id: u32) -> u8 {
         let slot = arena.slot_mut(id);
         let hits = slot.take_hits();
-        self.sketch.add(slot.hash, hits);
+        self.sketch.add(slot.hash.into(), hits);
         hits
     }
 
-    fn list_of<T>(&mut self, arena: &Arena<T>, id: u32) -> &mut List {
-        match arena.slot(id).segment {
+    fn list_of<T: Content>(&mut self, arena: &Arena<T>, id: u32) -> &mut List {
+        match arena.slot(id).segment() {
             WINDOW => &mut self.window,
             PROBATION => &mut self.probation,
             _ => &mut self.protected,

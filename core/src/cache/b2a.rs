@@ -9,10 +9,9 @@
 use alloc::collections::TryReserveError;
 use core::mem::size_of;
 
-use hashbrown::HashTable;
-
 use super::arena::{Arena, Slot};
 use super::b2::B2;
+use super::index::{Index, shorten};
 use super::list::List;
 use super::policy::{Policy, Tuning};
 use crate::error::ConfigError;
@@ -152,7 +151,7 @@ impl Adapter {
 /// A cache of hashes: what B2 would hold with one arm's tuning.
 #[derive(Debug)]
 struct Shadow {
-    index: HashTable<u32>,
+    index: Index,
     arena: Arena<()>,
     policy: B2,
     hits: u32,
@@ -164,33 +163,33 @@ impl Shadow {
         let tables = B2::new(capacity, entries, seed)?.table_bytes();
         let mut policy = B2::new(capacity.saturating_add(tables), entries, seed)?;
         policy.tune(tuning);
-        Ok(Self { index: HashTable::new(), arena: Arena::new(), policy, hits: 0 })
+        Ok(Self { index: Index::new(), arena: Arena::new(), policy, hits: 0 })
     }
 
     fn bytes(&self) -> u64 {
-        let tables = self.arena.allocated() * size_of::<Slot<()>>() + self.index.allocation_size();
+        let tables = self.arena.allocated() * size_of::<Slot<()>>() + self.index.bytes();
         tables as u64 + self.policy.table_bytes()
     }
 
     fn request(&mut self, hash: u64, charge: u32) {
         let Self { index, arena, policy, hits } = self;
-        if let Some(&id) = index.find(hash, |&id| arena.slot(id).hash == hash) {
+        let hash = shorten(hash);
+        if let Some(id) = index.find(hash, |id| arena.slot(id).hash == hash) {
             arena.slot(id).touch(B2::MAX_HITS);
             *hits += 1;
             return;
         }
-        if u64::from(charge) > policy.capacity() || index.try_reserve(1, |&id| arena.slot(id).hash).is_err() {
+        let fits = u64::from(charge) <= policy.capacity();
+        if !fits || !index.reserve(policy.entries() as usize + 1, |id| arena.slot(id).hash) {
             return;
         }
-        let Some(id) = arena.insert(hash, charge, ()) else { return };
-        index.insert_unique(hash, id, |&id| arena.slot(id).hash);
+        let Some(id) = arena.insert(hash, charge, (), ()) else { return };
+        index.insert(hash, id);
         let mut out = List::outgoing();
-        policy.insert(arena, id, &|()| false, &mut out);
+        policy.insert(arena, id, &|_| false, &mut out);
         while let Some(victim) = out.tail() {
             out.unlink(arena, victim);
-            if let Ok(place) = index.find_entry(arena.slot(victim).hash, |&id| id == victim) {
-                place.remove();
-            }
+            index.remove(arena.slot(victim).hash, victim, |id| arena.slot(id).hash);
             arena.remove(victim);
         }
     }

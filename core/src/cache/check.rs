@@ -7,8 +7,7 @@ use alloc::vec;
 use super::arena::NIL;
 use super::charge::charge;
 use super::policy::Policy;
-use super::{Cache, Share};
-use crate::value::HashedKey;
+use super::{Cache, Label, Share};
 
 impl Cache {
     /// Recounts every charge, list, index place and free slot. O(slots); for tests, the simulator and the fuzz bodies.
@@ -44,21 +43,21 @@ impl Cache {
     }
 
     fn check_slot(&self, id: u32, owner: Option<Share>) -> Result<(), String> {
-        let Some(item) = self.arena.item(id) else {
+        let slot = self.arena.slot(id);
+        let Some(item) = slot.item() else {
             return if owner.is_some() { Err(format!("free slot {id} is in a list")) } else { Ok(()) };
         };
-        let slot = self.arena.slot(id);
-        if owner != Some(item.share) {
-            return Err(format!("slot {id} of {:?} is in a list of {owner:?}", item.share));
+        let Label { group, share, .. } = slot.label();
+        if owner != Some(share) {
+            return Err(format!("slot {id} of {share:?} is in a list of {owner:?}"));
         }
-        if Some(slot.charge) != charge(&item.key, &item.stored) {
+        if Some(slot.charge) != charge(item.key.as_bytes(), &item.stored) {
             return Err(format!("slot {id} is charged {} bytes", slot.charge));
         }
         if slot.hits() > super::B2::MAX_HITS {
             return Err(format!("slot {id} counts {} hits", slot.hits()));
         }
-        let key = HashedKey::new(item.group, &item.key, slot.hash);
-        match self.find(&key) {
+        match self.find_by(slot.hash, group, item.key.as_bytes()) {
             Some(found) if found == id => Ok(()),
             found => Err(format!("the index finds {found:?} by the key of slot {id}")),
         }

@@ -1,6 +1,6 @@
 //! Doubly linked lists through an arena's slots: newest at the head, and the charges summed.
 
-use super::arena::{Arena, NIL, UNLISTED};
+use super::arena::{Arena, Content, NIL, UNLISTED};
 
 /// A list of slots. A slot is in one list at most, and carries the list's segment number while it is.
 #[derive(Debug)]
@@ -38,14 +38,15 @@ impl List {
     }
 
     /// The oldest slot that is not `skip`.
-    pub(super) fn tail_but<T>(&self, arena: &Arena<T>, skip: u32) -> Option<u32> {
+    pub(super) fn tail_but<T: Content>(&self, arena: &Arena<T>, skip: u32) -> Option<u32> {
         let tail = if self.tail != NIL && self.tail == skip { arena.slot(skip).prev } else { self.tail };
         (tail != NIL).then_some(tail)
     }
 
-    pub(super) fn push_head<T>(&mut self, arena: &mut Arena<T>, id: u32) {
+    pub(super) fn push_head<T: Content>(&mut self, arena: &mut Arena<T>, id: u32) {
         let slot = arena.slot_mut(id);
-        (slot.prev, slot.next, slot.segment) = (NIL, self.head, self.segment);
+        (slot.prev, slot.next) = (NIL, self.head);
+        slot.set_segment(self.segment);
         self.bytes += u64::from(slot.charge);
         if self.head == NIL {
             self.tail = id;
@@ -57,11 +58,12 @@ impl List {
     }
 
     /// Takes `id` out. It must be in this list.
-    pub(super) fn unlink<T>(&mut self, arena: &mut Arena<T>, id: u32) {
+    pub(super) fn unlink<T: Content>(&mut self, arena: &mut Arena<T>, id: u32) {
         let slot = arena.slot_mut(id);
-        debug_assert_eq!(slot.segment, self.segment, "a slot is taken out of a list that it is not in");
+        debug_assert_eq!(slot.segment(), self.segment, "a slot is taken out of a list that it is not in");
         let (prev, next) = (slot.prev, slot.next);
-        (slot.prev, slot.next, slot.segment) = (NIL, NIL, UNLISTED);
+        (slot.prev, slot.next) = (NIL, NIL);
+        slot.set_segment(UNLISTED);
         self.bytes -= u64::from(slot.charge);
         self.len -= 1;
         if prev == NIL {
@@ -77,7 +79,7 @@ impl List {
     }
 
     /// Changes the charge of `id`, which is in this list.
-    pub(super) fn recharge<T>(&mut self, arena: &mut Arena<T>, id: u32, charge: u32) {
+    pub(super) fn recharge<T: Content>(&mut self, arena: &mut Arena<T>, id: u32, charge: u32) {
         let slot = arena.slot_mut(id);
         self.bytes = self.bytes - u64::from(slot.charge) + u64::from(charge);
         slot.charge = charge;
@@ -90,7 +92,7 @@ impl List {
 
     /// Walks the list both ways, calls `seen` for every slot and recounts.
     #[cfg(any(test, feature = "__invariants"))]
-    pub(super) fn check<T>(
+    pub(super) fn check<T: Content>(
         &self,
         arena: &Arena<T>,
         seen: &mut dyn FnMut(u32),
@@ -101,8 +103,12 @@ impl List {
                 return Err(alloc::format!("list {} holds slot {id}, which is free", self.segment));
             }
             let slot = arena.slot(id);
-            if slot.prev != prev || slot.segment != self.segment || len > arena.len() {
-                return Err(alloc::format!("list {} is broken at slot {id}: {}", self.segment, slot.segment));
+            if slot.prev != prev || slot.segment() != self.segment || len > arena.len() {
+                return Err(alloc::format!(
+                    "list {} is broken at slot {id}: {}",
+                    self.segment,
+                    slot.segment()
+                ));
             }
             seen(id);
             (prev, id, len, bytes) = (id, slot.next, len + 1, bytes + u64::from(slot.charge));
@@ -125,7 +131,7 @@ mod tests {
     fn a_list_keeps_order_and_sums_charges() {
         let mut arena = Arena::new();
         let mut list = List::new(1);
-        let ids = [10_u32, 20, 30].map(|charge| arena.insert(0, charge, ()).unwrap());
+        let ids = [10_u32, 20, 30].map(|charge| arena.insert(0, charge, (), ()).unwrap());
         for id in ids {
             list.push_head(&mut arena, id);
         }

@@ -15,6 +15,8 @@ mod b2a;
 mod charge;
 #[cfg(any(test, feature = "__invariants"))]
 mod check;
+mod index;
+mod key_bytes;
 mod list;
 mod policy;
 #[cfg(feature = "__invariants")]
@@ -25,16 +27,15 @@ mod sketch;
 #[cfg(test)]
 mod tests;
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use hashbrown::HashTable;
-
 use self::adaptive::Adaptive;
-use self::arena::Arena;
+use self::arena::{Arena, Content, Slot};
 use self::b2::B2;
 #[allow(unused_imports)] // Until the shards feed it.
 pub use self::charge::ENTRY_OVERHEAD;
+use self::index::{Index, shorten};
+use self::key_bytes::KeyBytes;
 use self::list::List;
 use self::policy::Policy;
 #[cfg(test)]
@@ -98,7 +99,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) expires: Instant,
     /// The epoch of its group that it was stored under.
     pub(crate) epoch: u32,
-    slot: &'a arena::Slot<Item>,
+    slot: &'a Slot<Item>,
 }
 
 impl Entry<'_> {
@@ -108,6 +109,7 @@ impl Entry<'_> {
     }
 
     /// Counts a hit. True while the counter was not full yet.
+    #[inline]
     pub(crate) fn touch(&self) -> bool {
         self.slot.touch(B2::MAX_HITS)
     }
@@ -164,22 +166,37 @@ pub(crate) struct CacheCounters {
     pub(crate) not_admitted: u64,
 }
 
-/// What a slot of the slab holds.
+/// What a slot of the slab holds: with its label and what the policy needs a cache line, no more.
 #[derive(Debug)]
 struct Item {
-    group: GroupId,
-    key: Arc<[u8]>,
+    key: KeyBytes,
     stored: Stored,
     expires: Instant,
+}
+
+impl Content for Item {
+    type Label = Label;
+    type Alignment = CacheLine;
+}
+
+/// The rest of it: 7 bytes, so that it fits where a slot has place for them.
+#[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed)]
+struct Label {
     epoch: u32,
+    group: u16,
     share: Share,
 }
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct CacheLine;
 
 /// The cache of one shard. See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Cache {
     /// Slots by table hash; equal hashes are told apart by the key itself.
-    index: HashTable<u32>,
+    index: Index,
     arena: Arena<Item>,
     main: B2,
     adaptive: Option<Adaptive>,
@@ -206,7 +223,7 @@ impl Cache {
             B2::new(budgets[share], expected[share], seeds.next_u64()).map_err(|_| ConfigError::OutOfMemory)
         };
         let mut cache = Self {
-            index: HashTable::new(),
+            index: Index::new(),
             arena: Arena::new(),
             main: policy(0)?,
             adaptive: None,
@@ -219,19 +236,26 @@ impl Cache {
             cache.adaptive = Some(Adaptive::new(budgets[0], expected[0], config.seed)?);
             cache.pay_for_shadows(&|_| false, &mut Vec::new());
         }
-        // An insertion takes its slot before it evicts: one spare. The index is at most half full, see `reserve_place`.
+        // An insertion takes its slot before it evicts: one spare.
         let slots = expected.iter().fold(1, |sum: usize, &entries| sum.saturating_add(entries as usize));
         cache.arena.try_reserve(slots).map_err(|_| ConfigError::OutOfMemory)?;
-        cache.index.try_reserve(slots.saturating_mul(2), |_| 0).map_err(|_| ConfigError::OutOfMemory)?;
-        Ok(cache)
+        cache.index.reserve(slots, |_| 0).then_some(cache).ok_or(ConfigError::OutOfMemory)
     }
 
     /// The live entry of a key, which counts as a hit. `epoch` is the current one of the key's group.
     ///
-    /// An expired entry, or one of another epoch, is not found, and its counter is left alone; [`peek`](Cache::peek) shows it. O(1).
-    pub(crate) fn get(&self, key: &HashedKey<'_>, now: Instant, epoch: u32) -> Option<Entry<'_>> {
+    /// An expired entry, or one of another epoch, is not found, and its counter is left alone; [`peek`](Cache::peek) shows it. `now` is asked
+    /// only of an entry that expires. O(1).
+    #[inline]
+    pub(crate) fn get(
+        &self,
+        key: &HashedKey<'_>,
+        now: impl FnOnce() -> Instant,
+        epoch: u32,
+    ) -> Option<Entry<'_>> {
         let entry = self.peek(key).filter(|entry| {
-            (entry.expires > now || canary::is(Canary::ExpiryIgnored)) && entry.epoch == epoch
+            let lives = || entry.expires == Instant::MAX || entry.expires > now();
+            (lives() || canary::is(Canary::ExpiryIgnored)) && entry.epoch == epoch
         })?;
         let counted = entry.touch();
         if let Some(adaptive) = self.adaptive.as_ref().filter(|_| counted && entry.share == Share::Main) {
@@ -241,15 +265,16 @@ impl Cache {
     }
 
     /// The entry of a key, dead or alive, without counting a hit. O(1).
+    #[inline]
     pub(crate) fn peek(&self, key: &HashedKey<'_>) -> Option<Entry<'_>> {
-        let id = self.find(key)?;
-        let item = self.arena.item(id)?;
+        let slot = self.arena.slot(self.find(key)?);
+        let (item, label) = (slot.item()?, slot.label());
         Some(Entry {
             stored: &item.stored,
-            share: item.share,
+            share: label.share,
             expires: item.expires,
-            epoch: item.epoch,
-            slot: self.arena.slot(id),
+            epoch: label.epoch,
+            slot,
         })
     }
 
@@ -266,7 +291,10 @@ impl Cache {
         evicted: &mut Vec<Value>,
     ) -> Inserted {
         let share = new.share;
-        let dead_item = |item: &Item| dead(item.group, item.expires, item.epoch);
+        let dead_item = |slot: &Slot<Item>| {
+            let Label { group, epoch, .. } = slot.label();
+            slot.item().is_none_or(|item| dead(GroupId::new(group.into()), item.expires, epoch))
+        };
         let charge = charge::charge(new.key.as_bytes(), &new.stored);
         if let (Share::Main, Some(charge)) = (share, charge) {
             self.adapt(new.key.hash(), charge, &dead_item, evicted);
@@ -283,7 +311,7 @@ impl Cache {
         };
         let mut out = List::outgoing();
         let id = match found {
-            Some(id) if self.arena.item(id).is_some_and(|item| item.share == share) => {
+            Some(id) if self.arena.slot(id).label().share == share => {
                 self.overwrite(id, new, evicted);
                 let (policy, arena) = self.policy_and_arena(share);
                 policy.replace(arena, id, charge, &dead_item, &mut out);
@@ -349,7 +377,13 @@ impl Cache {
 
 impl Cache {
     /// Tells the adapter of a miss, tunes the main share as it says, and has the share pay for what the shadows have grown by.
-    fn adapt(&mut self, hash: u64, charge: u32, dead: &impl Fn(&Item) -> bool, evicted: &mut Vec<Value>) {
+    fn adapt(
+        &mut self,
+        hash: u64,
+        charge: u32,
+        dead: &impl Fn(&Slot<Item>) -> bool,
+        evicted: &mut Vec<Value>,
+    ) {
         let live = self.main.entries();
         let Some(adaptive) = &mut self.adaptive else { return };
         if let Some(tuning) = adaptive.note_miss(hash, charge, live) {
@@ -359,7 +393,7 @@ impl Cache {
     }
 
     /// Takes the shadows off the main share's budget. Shadows that take more than their part are given up: the share is too small to be worth adapting.
-    fn pay_for_shadows(&mut self, dead: &impl Fn(&Item) -> bool, evicted: &mut Vec<Value>) {
+    fn pay_for_shadows(&mut self, dead: &impl Fn(&Slot<Item>) -> bool, evicted: &mut Vec<Value>) {
         let most = self.budgets[Share::Main as usize] / SHADOW_PART;
         self.adaptive = self.adaptive.take().filter(|adaptive| adaptive.bytes() <= most);
         let (bytes, mut out) = (self.adaptive.as_ref().map_or(0, Adaptive::bytes), List::outgoing());
@@ -367,44 +401,43 @@ impl Cache {
         let _none_is_new = self.carry_out(out, arena::NIL, dead, evicted);
     }
 
+    #[inline]
     fn find(&self, key: &HashedKey<'_>) -> Option<u32> {
-        let same = |&id: &u32| {
-            let is_it = |item: &Item| item.group == key.group() && *item.key == *key.as_bytes();
-            self.arena.slot(id).hash == key.hash()
-                && (self.arena.item(id).is_some_and(is_it) || canary::is(Canary::CollisionIgnored))
+        self.find_by(shorten(key.hash()), u16::try_from(key.group().index()).ok()?, key.as_bytes())
+    }
+
+    #[inline]
+    fn find_by(&self, hash: u32, group: u16, key: &[u8]) -> Option<u32> {
+        let same = |id| {
+            let slot = self.arena.slot(id);
+            let is_it = |item: &Item| slot.label().group == group && item.key.as_bytes() == key;
+            slot.hash == hash && (slot.item().is_some_and(is_it) || canary::is(Canary::CollisionIgnored))
         };
-        self.index.find(key.hash(), same).copied()
+        self.index.find(hash, same)
     }
 
     /// Takes a slot and an index place for a new entry. `None`, and nothing taken, where there is no memory.
     fn occupy(&mut self, charge: u32, new: NewEntry, evicted: &mut Vec<Value>) -> Option<u32> {
         let NewEntry { share, key, stored, expires, epoch } = new;
-        let hash = key.hash();
-        if !self.reserve_place() {
+        let hash = shorten(key.hash());
+        let arena = &self.arena;
+        let has_place = self.index.reserve(arena.len() as usize + 1, |id| arena.slot(id).hash);
+        // Groups are numbered densely from 0: a shard has fewer than 2^16.
+        let (Ok(group), true) = (u16::try_from(key.group().index()), has_place) else {
             release(stored, evicted);
             return None;
-        }
-        let (group, key) = key.into_parts();
-        let id = self.arena.insert(hash, charge, Item { group, key, stored, expires, epoch, share })?;
-        let arena = &self.arena;
-        self.index.insert_unique(hash, id, |&id| arena.slot(id).hash);
+        };
+        let label = Label { epoch, group, share };
+        let item = Item { key: KeyBytes::from(key.into_bytes()), stored, expires };
+        let id = self.arena.insert(hash, charge, label, item)?;
+        self.index.insert(hash, id);
         Some(id)
     }
 
-    /// Makes room in the index for one more entry.
-    ///
-    /// It doubles once it is half full. A fuller one would have to grow when the marks that removals leave have used it up, at any time later;
-    /// this one is swept in place then, so that it allocates only when there are more entries than ever before.
-    fn reserve_place(&mut self) -> bool {
-        let (entries, room) = (self.index.len() + 1, self.index.num_buckets() / 8 * 7);
-        let additional = if 2 * entries <= room { 1 } else { entries + 1 };
-        let arena = &self.arena;
-        self.index.try_reserve(additional, |&id| arena.slot(id).hash).is_ok()
-    }
-
     fn overwrite(&mut self, id: u32, new: NewEntry, evicted: &mut Vec<Value>) {
-        if let Some(item) = self.arena.item_mut(id) {
-            (item.expires, item.epoch) = (new.expires, new.epoch);
+        let (item, label) = self.arena.slot_mut(id).parts_mut();
+        if let Some(item) = item {
+            (item.expires, label.epoch) = (new.expires, new.epoch);
             release(core::mem::replace(&mut item.stored, new.stored), evicted);
         }
     }
@@ -414,18 +447,18 @@ impl Cache {
         &mut self,
         mut out: List,
         new: u32,
-        dead: &impl Fn(&Item) -> bool,
+        dead: &impl Fn(&Slot<Item>) -> bool,
         evicted: &mut Vec<Value>,
     ) -> Inserted {
         let mut inserted = Inserted::Stored;
         while let Some(id) = out.tail() {
             out.unlink(&mut self.arena, id);
-            let counter = match self.arena.item(id) {
+            let counter = match self.arena.used(id) {
                 _ if id == new => {
                     inserted = Inserted::NotAdmitted;
                     &mut self.counters.not_admitted
                 }
-                Some(item) if !dead(item) => &mut self.counters.evictions,
+                Some(slot) if !dead(slot) => &mut self.counters.evictions,
                 _ => &mut self.counters.reclaimed,
             };
             *counter += 1;
@@ -439,7 +472,7 @@ impl Cache {
 
     /// Takes an entry out of its policy, the index and the slab.
     fn discard(&mut self, id: u32, evicted: &mut Vec<Value>) {
-        let Some(share) = self.arena.item(id).map(|item| item.share) else { return };
+        let share = self.arena.slot(id).label().share;
         let (policy, arena) = self.policy_and_arena(share);
         policy.remove(arena, id);
         self.free(id, evicted);
@@ -447,9 +480,8 @@ impl Cache {
 
     /// Takes an entry that is in no list out of the index and the slab.
     fn free(&mut self, id: u32, evicted: &mut Vec<Value>) {
-        if let Ok(place) = self.index.find_entry(self.arena.slot(id).hash, |&other| other == id) {
-            place.remove();
-        }
+        let arena = &self.arena;
+        self.index.remove(arena.slot(id).hash, id, |id| arena.slot(id).hash);
         if let Some(item) = self.arena.remove(id) {
             release(item.stored, evicted);
         }

@@ -2,7 +2,7 @@
 
 use alloc::collections::TryReserveError;
 
-use super::arena::Arena;
+use super::arena::{Arena, Content, Slot};
 use super::list::List;
 
 /// What can be set of a policy while it runs.
@@ -49,31 +49,37 @@ pub(super) trait Policy: Sized {
 
     /// Takes in a slot that is in no list, and evicts until all fits; the new slot itself may be among the victims. Its charge must not be over
     /// [`capacity`](Policy::capacity).
-    fn insert<T>(&mut self, arena: &mut Arena<T>, id: u32, dead: &impl Fn(&T) -> bool, out: &mut List);
+    fn insert<T: Content>(
+        &mut self,
+        arena: &mut Arena<T>,
+        id: u32,
+        dead: &impl Fn(&Slot<T>) -> bool,
+        out: &mut List,
+    );
 
     /// Changes the charge of a slot whose value was replaced, and evicts until all fits: `id` itself last.
-    fn replace<T>(
+    fn replace<T: Content>(
         &mut self,
         arena: &mut Arena<T>,
         id: u32,
         charge: u32,
-        dead: &impl Fn(&T) -> bool,
+        dead: &impl Fn(&Slot<T>) -> bool,
         out: &mut List,
     );
 
     /// Takes a slot out of this policy's lists.
-    fn remove<T>(&mut self, arena: &mut Arena<T>, id: u32);
+    fn remove<T: Content>(&mut self, arena: &mut Arena<T>, id: u32);
 
     /// Forgets all slots without touching them. What was learnt of keys may stay.
     fn clear(&mut self);
 
     /// Takes `bytes` off the budget for tables that serve this policy and are kept elsewhere, and evicts until all fits. They count as its own from
     /// now on.
-    fn set_side_tables<T>(
+    fn set_side_tables<T: Content>(
         &mut self,
         arena: &mut Arena<T>,
         bytes: u64,
-        dead: &impl Fn(&T) -> bool,
+        dead: &impl Fn(&Slot<T>) -> bool,
         out: &mut List,
     );
 
@@ -82,5 +88,9 @@ pub(super) trait Policy: Sized {
 
     /// Recounts lists and sums, and calls `seen` once for each slot in them.
     #[cfg(any(test, feature = "__invariants"))]
-    fn check<T>(&self, arena: &Arena<T>, seen: &mut dyn FnMut(u32)) -> Result<(), alloc::string::String>;
+    fn check<T: Content>(
+        &self,
+        arena: &Arena<T>,
+        seen: &mut dyn FnMut(u32),
+    ) -> Result<(), alloc::string::String>;
 }

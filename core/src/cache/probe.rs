@@ -104,7 +104,7 @@ impl Probe {
     /// What is kept of a key and may be read now: a hit.
     #[must_use]
     pub fn get(&self, key: &HashedKey<'_>, now: Instant, epoch: u32) -> Option<Kept> {
-        self.cache.get(key, now, epoch).map(kept)
+        self.cache.get(key, || now, epoch).map(kept)
     }
 
     /// What is kept of a key, dead or alive, and no hit.

@@ -3,15 +3,25 @@
 use alloc::vec;
 use core::fmt;
 
-use super::arena::{Arena, NIL};
+use super::arena::{Arena, Content, NIL};
 use super::b2::B2;
 use super::b2a::Adapter;
+use super::index::shorten;
 use super::list::List;
 use super::policy::{Policy, Tuning};
 use crate::rng::SplitMix64;
 
 /// What one entry is charged here: large beside its part of the sketch, so that a budget is a number of entries.
 const UNIT: u32 = 1 << 16;
+
+/// The object in a slot.
+#[derive(Debug)]
+struct Id(u32);
+
+impl Content for Id {
+    type Label = ();
+    type Alignment = ();
+}
 
 /// The trace cannot be replayed: the tables do not fit into memory.
 #[derive(Clone, Copy, Debug)]
@@ -73,12 +83,12 @@ impl Replay {
             if hit {
                 continue;
             }
-            *slot = arena.insert(hash, UNIT, id).ok_or(OutOfMemory)?;
+            *slot = arena.insert(shorten(hash), UNIT, (), Id(id)).ok_or(OutOfMemory)?;
             let mut out = List::outgoing();
             policy.insert(&mut arena, *slot, &|_| false, &mut out);
             while let Some(victim) = out.tail() {
                 out.unlink(&mut arena, victim);
-                if let Some(id) = arena.remove(victim) {
+                if let Some(Id(id)) = arena.remove(victim) {
                     slots[id as usize] = NIL;
                 }
             }

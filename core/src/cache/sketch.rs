@@ -31,13 +31,17 @@ pub(super) struct Sketch {
 impl Sketch {
     /// A sketch for `entries` expected entries, smaller where it would occupy more than `limit` bytes, and empty where not even a block fits.
     pub(super) fn new(entries: u32, limit: u64) -> Result<Self, TryReserveError> {
-        let mut blocks = u64::from(entries.div_ceil(ENTRIES_PER_BLOCK)).next_power_of_two();
+        let wanted = u64::from(entries.div_ceil(ENTRIES_PER_BLOCK)).next_power_of_two();
+        // What rounding up has given is used up before it is doubled.
+        let laid_out = u32::try_from(wanted * u64::from(ENTRIES_PER_BLOCK)).unwrap_or(u32::MAX);
+        let mut blocks = wanted;
         while blocks > 0 && blocks * BLOCK_BYTES > limit {
             blocks /= 2;
         }
         // A count that does not fit an address space is refused by `try_reserve_exact`.
         let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
-        let mut sketch = Self { blocks: Vec::new(), entries: entries.max(1), additions: 0 };
+        let entries = if (blocks as u64) < wanted { entries.max(1) } else { laid_out };
+        let mut sketch = Self { blocks: Vec::new(), entries, additions: 0 };
         sketch.blocks.try_reserve_exact(blocks)?;
         sketch.blocks.resize(blocks, Block([0; 8]));
         Ok(sketch)

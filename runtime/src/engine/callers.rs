@@ -17,14 +17,14 @@ use crate::rt::BoxFuture;
 impl Engine {
     /// What is known of a key right now, without waiting or loading.
     pub(crate) fn peek(&self, key: &HashedKey<'_>) -> Option<Answer> {
-        self.read(self.shard_of(key)).get(self.clock.now(), key)
+        self.read(self.shard_of(key)).get_with(key, || self.clock.now())
     }
 
     /// Looks a key up for a peer, without waiting or loading.
     pub(crate) fn serve(&self, key: &HashedKey<'_>) -> Option<Answer> {
         let shard = self.read(self.shard_of(key));
         shard.note_served();
-        shard.get(self.clock.now(), key)
+        shard.get_with(key, || self.clock.now())
     }
 
     /// Looks a key up, and starts or joins its load where it is not there. To be awaited, for `limit` at most. Cancel-safe: dropped, it leaves no waiter

@@ -14,14 +14,14 @@ pub(super) const SUBJECT: Subject =
     Subject { name: "hits", about: "ns per hit, by threads and by how much is cached", run, child: None };
 
 const METHOD: &str = "\
-Keys of 16 bytes, values of 100; requests by Zipf's law (0.99) over 1 M keys; one cache holds 10 % of the keys and has been filled by such requests, one \
+Keys of 16 bytes, values of 100; requests by Zipf's law (0.99) over 1 M keys (a quick run: 200,000); one cache holds 10 % of the keys and has been filled by such requests, one \
 holds all. Each contender is asked only for keys that it holds, by every thread; a value is cloned out (its reference count, that is) and let \
 go. ahash everywhere but in TinyUFO and the crate groupcache, which choose for themselves. \
 `groupcache core` is a `Shard` behind the lock that the runtime uses; `Group::get` is the public API, its futures, clock and counters \
 included.";
 
-/// Keys that requests are for.
-const KEYS: u32 = 1_000_000;
+/// Keys that requests are for; a quick run makes do with fewer.
+const KEYS: [u32; 2] = [1_000_000, 200_000];
 const NS: &str = "ns per hit";
 const BLOCKS: &str = "allocations per 1,000 hits";
 
@@ -31,13 +31,13 @@ fn run(setting: &Setting) -> Outcome<Report> {
     let mut threads = vec![1, 2, cores];
     threads.dedup();
     threads.retain(|&threads| threads <= cores.max(2));
-    let rounds = setting.pick(9, 3);
+    let (rounds, keys) = (setting.pick(9, 3), setting.pick(KEYS[0], KEYS[1]));
     let progress = Progress::new(SUBJECT.name, 2 * CONTENDERS.len() * (1 + rounds * threads.len()));
-    for (cached, entries) in [("10 %", KEYS as usize / 10), ("100 %", KEYS as usize)] {
+    for (cached, entries) in [("10 %", keys / 10), ("100 %", keys)] {
         let mut warm = Vec::new();
         for contender in CONTENDERS {
             progress.begin(&format!("{cached} cached, filling {}", contender.name));
-            warm.push(Warm::new(contender, entries, setting)?);
+            warm.push(Warm::new(contender, keys, entries, setting)?);
             progress.done();
         }
         for &threads in &threads {
@@ -86,17 +86,17 @@ struct Warm {
 }
 
 impl Warm {
-    fn new(contender: &'static Contender, entries: usize, setting: &Setting) -> Outcome<Self> {
-        let all = entries >= KEYS as usize;
+    fn new(contender: &'static Contender, keys: u32, entries: u32, setting: &Setting) -> Outcome<Self> {
+        let all = entries == keys;
         // With room for a tenth more no cache evicts anything, however its shards share the keys among them.
-        let cache = (contender.make)(if all { entries * 11 / 10 } else { entries })?;
+        let cache = (contender.make)(if all { entries / 10 * 11 } else { entries } as usize)?;
         if all {
-            cache.fill(&Stream::new(0..KEYS))?;
+            cache.fill(&Stream::new(0..keys))?;
         } else {
-            cache.fill(&zipf(KEYS, setting.pick(3_000_000, 600_000), 1))?;
+            cache.fill(&zipf(keys, setting.pick(3_000_000, 300_000), 1))?;
         }
         cache.settle();
-        let requests = zipf(KEYS, setting.pick(1 << 20, 1 << 18), 2);
+        let requests = zipf(keys, setting.pick(1 << 20, 1 << 17), 2);
         let stream = requests.filter(|key| cache.holds(key));
         cache.settle();
         if stream.len() < requests.len() / 4 {

@@ -6,15 +6,18 @@
 
 mod caches;
 mod child;
+mod hitrate;
 mod hits;
 mod host;
 mod hot;
 mod keys;
 mod machine;
+mod memory;
 mod random;
 mod remote;
 mod report;
 mod results;
+mod ring;
 mod rounds;
 mod samples;
 mod scale;
@@ -48,8 +51,16 @@ pub struct Subject {
 }
 
 /// Everything that is compared, in the order of `compare all`.
-pub const SUBJECTS: &[Subject] =
-    &[hits::SUBJECT, remote::SUBJECT, stampede::SUBJECT, scale::SUBJECT, hot::SUBJECT];
+pub const SUBJECTS: &[Subject] = &[
+    hits::SUBJECT,
+    memory::SUBJECT,
+    hitrate::SUBJECT,
+    ring::SUBJECT,
+    remote::SUBJECT,
+    stampede::SUBJECT,
+    scale::SUBJECT,
+    hot::SUBJECT,
+];
 
 /// How to measure.
 #[derive(Clone, Debug)]

@@ -72,6 +72,15 @@ impl Report {
     pub fn add(&mut self, metric: &str, case: &str, contender: &str, samples: Samples) {
         let first = self.rows.iter().find(|row| row.metric == metric && row.case == case);
         let ratio = first.map(|first| samples.ratio_to(&first.samples)).filter(|ratio| ratio.is_finite());
+        self.push(metric, case, contender, samples, ratio);
+    }
+
+    /// As [`add`](Self::add), of what a ratio says nothing of: parts of a whole, say.
+    pub fn add_plain(&mut self, metric: &str, case: &str, contender: &str, samples: Samples) {
+        self.push(metric, case, contender, samples, None);
+    }
+
+    fn push(&mut self, metric: &str, case: &str, contender: &str, samples: Samples, ratio: Option<f64>) {
         self.rows.push(Row {
             metric: metric.to_owned(),
             case: case.to_owned(),

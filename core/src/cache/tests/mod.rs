@@ -49,7 +49,7 @@ impl Cache {
     /// The length of the value of `name`, counted as a hit.
     fn len_of(&self, name: u32) -> Option<usize> {
         let bytes = name.to_be_bytes();
-        match self.get(&HashedKey::new(GroupId::new(0), &bytes, hash_of(name)), NOW, 0)?.stored {
+        match self.get(&HashedKey::new(GroupId::new(0), &bytes, hash_of(name)), || NOW, 0)?.stored {
             Stored::Value(value) => Some(value.len()),
             Stored::NotFound => None,
         }

@@ -111,7 +111,7 @@ impl Model {
     fn get(&mut self, name: Name) {
         let (bytes, epoch) = (Self::bytes(name), self.epochs[name.0 as usize]);
         let key = HashedKey::new(GroupId::new(name.0), &bytes, self.hash(name));
-        if let Some(entry) = self.cache.get(&key, self.now, epoch) {
+        if let Some(entry) = self.cache.get(&key, || self.now, epoch) {
             assert!(entry.expires > self.now && entry.epoch == epoch);
             let seen = (entry.stored.clone(), entry.share, entry.expires, entry.epoch);
             assert_eq!(self.last.get(&name), Some(&seen), "{name:?} is not what was inserted last");
