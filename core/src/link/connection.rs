@@ -97,6 +97,8 @@ impl Link {
         } else if !broke_off {
             return self.stale();
         }
+        // Batches on a connection that took no more calls have made room for those that wait.
+        self.send_ready(now, out);
         self.close_if_done(out);
         Disposition::Applied
     }

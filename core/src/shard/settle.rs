@@ -30,7 +30,7 @@ impl<W> Shard<W> {
 
     /// What a peer answered, as its [`Link`](crate::Link) settled it.
     ///
-    /// [`Outcome::Unreachable`] turns the flight to the next successor, and after `peer_attempts` peers to the local origin.
+    /// [`Outcome::Unreachable`] turns the flight to the next successor, and after `peer_attempts` peers to the local origin; past its deadline it fails.
     pub fn handle_fetched(
         &mut self,
         now: Instant,
@@ -71,6 +71,10 @@ impl<W> Shard<W> {
                     return Disposition::Retrying;
                 }
                 self.take_failure(now, slot, level, failure, out)
+            }
+            Outcome::Unreachable(_) if self.is_too_late_to_ask(now, slot) => {
+                self.counters.peer_errors.increment();
+                self.take_failure(now, slot, level, Failure::new(FailureKind::Deadline), out)
             }
             Outcome::Unreachable(cause) => match self.next_source(slot) {
                 Some(source) => {
@@ -239,6 +243,13 @@ impl<W> Shard<W> {
                 && flight.asked_until < flight.deadline.saturating_sub(self.config.deadline_margin)
                 && self.clock.latest() < flight.deadline.saturating_sub(self.config.deadline_margin)
         })
+    }
+
+    /// Whether everybody who waits has given up, though nobody has told the flight yet: a process that was stopped for a while hears all that it missed
+    /// before it looks at its clock. To ask further would be work for nobody, and would keep its waiters for as long again.
+    fn is_too_late_to_ask(&self, now: Instant, slot: u32) -> bool {
+        let flight = self.flights.get(slot);
+        flight.is_some_and(|flight| matches!(flight.source, Source::Peer(_)) && flight.deadline <= now)
     }
 
     /// Whom to ask after the current source gave no answer; `None` after the origin.

@@ -157,6 +157,11 @@ impl Etcd {
         }
     }
 
+    /// How many leases there are.
+    pub(super) fn leases(&self) -> usize {
+        self.leases.len()
+    }
+
     /// When the next lease ends.
     pub(super) fn next_wake(&self) -> Option<Time> {
         self.leases.values().map(|lease| lease.ends).min()

@@ -108,6 +108,10 @@ impl World {
         if let Some(record) = records.iter().find(|record| up().all(|(_, host)| *host.name != *record.addr)) {
             return format!("{} is gone, and its lease is not", record.addr);
         }
+        // Nor would who was registered twice, and lives by the lease that the record is not under.
+        if self.etcd.leases() > up().count() {
+            return "a lease of a registration that was not heard of goes on".to_owned();
+        }
         for (index, host) in up() {
             if host.is_stopping {
                 return format!("node {index} has not left");

@@ -234,3 +234,17 @@ fn what_is_heard_of_an_earlier_dial_is_stale() {
     let later = Link::new((PEER, 1), "peer:1".into(), LinkConfig::default(), 3, bench.now, &mut bench.out);
     assert_ne!(later.dialled, Some(first), "a link made anew gives other numbers");
 }
+
+#[test]
+fn what_was_in_flight_on_a_connection_that_is_gone_makes_room_for_what_waits() {
+    let mut bench = Bench::up(|config| config.max_open_batches = one(1));
+    bench.fetch(1).unwrap();
+    assert_eq!(bench.sent().len(), 1);
+    let old = bench.drain();
+    bench.connect();
+    bench.fetch(2).unwrap();
+    assert!(bench.sent().is_empty(), "the one batch that may be open is on the old connection");
+    bench.gone(old);
+    assert_eq!(bench.settled(), [(1, false)]);
+    assert_eq!(bench.sent()[0].1, [2]);
+}

@@ -118,6 +118,20 @@ fn a_fetch_that_turns_to_the_origin_joins_the_load_that_is_there() {
 }
 
 #[test]
+fn a_load_whose_time_is_up_asks_nobody_else() {
+    let mut bench = Bench::new(3, |_| {});
+    let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
+    let _ = bench.request_until(&k, 1, Route::Cluster, bench.now.saturating_add(SECOND));
+    let (_, flight, attempt, _) = bench.take_fetch();
+    // As it is after a process was stopped: what it missed is heard before the time-outs.
+    bench.pass(SECOND);
+    assert_eq!(bench.fetched(flight, attempt, Outcome::Unreachable(None)), Disposition::Applied);
+    assert_eq!(bench.served(), [(1, Err(FailureKind::Deadline))]);
+    assert!(bench.out.is_empty());
+    assert_eq!(bench.shard.usage().flights, 0);
+}
+
+#[test]
 fn a_peer_is_told_less_time_than_is_left_and_is_asked_again_for_who_waits_longer() {
     let mut bench = Bench::new(2, |config| config.deadline_margin = SECOND);
     let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);

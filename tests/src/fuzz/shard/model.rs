@@ -55,8 +55,8 @@ pub(super) struct Model {
     forgotten: HashMap<KeyId, u64>,
     /// Values that may be kept, by key and by when their load began: until when, at the latest.
     may_keep: HashMap<(KeyId, u64), Instant>,
-    /// Keys that may be known not to exist: until when, and when the load that found out began.
-    may_miss: HashMap<KeyId, (Instant, u64)>,
+    /// Keys that may be known not to exist, by when the load that found out began: until when, at the latest.
+    may_miss: HashMap<KeyId, BTreeMap<u64, Instant>>,
 }
 
 impl Model {
@@ -162,12 +162,13 @@ impl Model {
 
     /// The key of `flight` was answered not to exist.
     pub(super) fn miss(&mut self, flight: &Flight, until: Instant) {
-        self.may_miss.insert(flight.key.clone(), (until, flight.began));
+        self.may_miss.entry(flight.key.clone()).or_default().insert(flight.began, until);
     }
 
     /// Whether the key may be known not to exist.
     pub(super) fn is_missing(&self, key: &KeyId, now: Instant) -> bool {
-        self.may_miss.get(key).is_some_and(|&(until, began)| until > now && began > self.floor(key))
+        let after = self.floor(key) + 1;
+        self.may_miss.get(key).is_some_and(|known| known.range(after..).any(|(_, &until)| until > now))
     }
 
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {

@@ -44,6 +44,7 @@ impl Bench {
         };
         assert_eq!(asked, id);
         assert!(!before.attempts.contains(&attempt), "attempt {attempt:?} is not new");
+        assert!(before.deadline > self.now, "asked for nobody");
         let flight = self.model.flights.get_mut(&id).expect("a load in progress");
         flight.attempts.push(attempt);
         flight.peer = peer;
@@ -112,7 +113,9 @@ impl Bench {
                 }
                 (Err(failure), Outcome::Failed(given)) => assert_eq!(failure.kind, given.kind),
                 (Err(failure), Outcome::Unreachable(_)) => {
-                    assert_eq!(failure.kind, FailureKind::OriginFailed);
+                    let is_late = flight.peer.is_some() && flight.deadline <= self.now;
+                    let kind = if is_late { FailureKind::Deadline } else { FailureKind::OriginFailed };
+                    assert_eq!(failure.kind, kind);
                 }
                 (Ok(fetched), Outcome::Failed(given)) => self.check_rescue(flight, fetched, given.kind),
                 (Ok(fetched), Outcome::Unreachable(_)) => {
