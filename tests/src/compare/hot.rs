@@ -29,6 +29,9 @@ const NODES: usize = 10;
 
 const KEYS: u32 = 1_000_000;
 
+/// Points by which the same scheme differs from itself with another placement of the keys.
+const NOISE: f64 = 0.1;
+
 const WITHOUT_A_HOP: &str = "gets without a hop, %";
 const LOADS: &str = "origin loads, % of gets";
 const BUSIEST: &str = "gets that the busiest owner is asked, %";
@@ -116,5 +119,5 @@ fn demand(report: &mut Report, case: &str) {
     let what = format!("{case}: points of gets without a hop ahead of the best of the others");
     report.demand(what, Bound::AtLeast(0.0), ahead);
     let what = format!("{case}: points of origin loads above the fewest of those with B2");
-    report.demand(what, Bound::AtMost(0.0), more);
+    report.demand(what, Bound::AtMost(NOISE), more);
 }

@@ -150,13 +150,19 @@ struct Measured {
 
 const LATENCIES: [(&str, f64); 3] = [("p50, µs", 0.5), ("p99, µs", 0.99), ("p99.9, µs", 0.999)];
 
+type Ask = Box<dyn Fn(Load) -> Burst>;
+
+/// Where the asker counts for itself.
+type Counters = Box<dyn Fn() -> Stats>;
+
+type Asking = (Ask, Option<Counters>);
+
 /// Somebody who asks, and the process that answers.
 struct Contender {
     who: Who,
     owner: Owner,
-    ask: Box<dyn Fn(Load) -> Burst>,
-    /// Where the asker counts for itself.
-    stats: Option<Box<dyn Fn() -> Stats>>,
+    ask: Ask,
+    stats: Option<Counters>,
     measured: Vec<Measured>,
 }
 
@@ -165,7 +171,7 @@ impl Contender {
         let (addr, mine) = (local(reserve()), local(reserve()));
         let owner = Owner::start(who.role(), value, &addr, &mine)?;
         let numbered = || (0..keys).map(key).collect();
-        let (ask, stats): (Box<dyn Fn(Load) -> Burst>, Option<Box<dyn Fn() -> Stats>>) = match who {
+        let (ask, stats): Asking = match who {
             Who::Ours(host @ Host::Tokio, by) => node::<Tokio>(host, by, &mine, owner.addr(), keys)?,
             Who::Ours(host @ Host::AsyncStd, by) => node::<AsyncStd>(host, by, &mine, owner.addr(), keys)?,
             Who::Crate => {
@@ -216,12 +222,10 @@ fn local(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-fn asking<A: Asker>(host: Host, asker: A, keys: Vec<String>) -> Box<dyn Fn(Load) -> Burst> {
+fn asking<A: Asker>(host: Host, asker: A, keys: Vec<String>) -> Ask {
     let (keys, place): (Arc<[String]>, _) = (keys.into(), Arc::new(AtomicUsize::new(0)));
     Box::new(move |load| burst(host, &asker, &keys, &place, load))
 }
-
-type Asking = (Box<dyn Fn(Load) -> Burst>, Option<Box<dyn Fn() -> Stats>>);
 
 /// A node of ours that asks the one at `owner`, which has all of `count` keys by then.
 fn node<R: Runtime + Default>(host: Host, by: By, addr: &str, owner: &str, count: usize) -> Outcome<Asking> {
