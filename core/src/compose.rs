@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::effects::{Call, Effects, Invalidation, Outcome};
+use crate::effects::{Call, Effects, FetchItem, Invalidation, Outcome, Settled};
 use crate::error::RingError;
 use crate::id::PeerId;
 use crate::link::{Link, LinkRefused};
@@ -31,19 +31,45 @@ pub trait Machines<W> {
 pub fn pass_on<W>(machines: &mut impl Machines<W>, now: Instant, fx: &mut Effects<W>) {
     while !fx.calls.is_empty() || !fx.settled.is_empty() {
         let mut calls = core::mem::take(&mut fx.calls);
-        for call in calls.drain(..) {
-            pass_call(machines, now, call, fx);
-        }
-        give_back(&mut fx.calls, calls);
-        let mut settled = core::mem::take(&mut fx.settled);
-        for fetch in settled.drain(..) {
-            if fetch.flight.shard() < machines.shards() {
-                machines.with_shard(fetch.flight.shard(), |shard| {
-                    shard.handle_fetched(now, fetch.flight, fetch.attempt, fetch.outcome, fx)
-                });
+        together(&mut calls, |call| match call {
+            Call::Fetch { peer, .. } => Some(peer.index()),
+            Call::Cancel { .. } | Call::Invalidate { .. } => None,
+        });
+        let mut rest = calls.drain(..).peekable();
+        while let Some(call) = rest.next() {
+            match call {
+                Call::Fetch { peer, item } => {
+                    let further = core::iter::from_fn(|| next_fetch(&mut rest, peer));
+                    pass_fetches(machines, now, peer, core::iter::once(item).chain(further), fx);
+                }
+                Call::Cancel { peer, flight } => {
+                    machines.with_link(peer, |link| link.cancel(now, flight, fx));
+                }
+                Call::Invalidate { what } => forget_here(machines, now, &what, fx),
             }
         }
+        drop(rest);
+        give_back(&mut fx.calls, calls);
+
+        let mut settled = core::mem::take(&mut fx.settled);
+        if machines.shards() > 1 {
+            together(&mut settled, |fetch| Some(fetch.flight.shard().into()));
+        }
+        let mut rest = settled.drain(..).peekable();
+        while let Some(shard) = rest.peek().map(|fetch| fetch.flight.shard()) {
+            let run = core::iter::from_fn(|| rest.next_if(|fetch| fetch.flight.shard() == shard));
+            pass_settled(machines, now, shard, run, fx);
+        }
+        drop(rest);
         give_back(&mut fx.settled, settled);
+    }
+}
+
+/// Brings together what goes to the same machine, so that it is locked once for all of it, and what leaves for a peer leaves in one message. What goes
+/// to one machine stays in order, and so does everything before and behind what has no such `target`.
+fn together<T>(things: &mut [T], target: impl Fn(&T) -> Option<u32>) {
+    for run in things.chunk_by_mut(|a, b| target(a).is_some() && target(b).is_some()) {
+        run.sort_by_key(&target);
     }
 }
 
@@ -53,25 +79,47 @@ fn give_back<T>(place: &mut Vec<T>, mut drained: Vec<T>) {
     *place = drained;
 }
 
-fn pass_call<W>(machines: &mut impl Machines<W>, now: Instant, call: Call, fx: &mut Effects<W>) {
-    match call {
-        Call::Fetch { peer, item } => {
-            let (flight, attempt) = (item.flight, item.attempt);
-            let taken = machines
-                .with_link(peer, |link| link.fetch(now, item, fx))
-                .unwrap_or(Err(LinkRefused::Closed));
-            if let Err(refused) = taken {
-                let outcome = Outcome::Unreachable(Some(Arc::new(refused)));
-                machines.with_shard(flight.shard(), |shard| {
-                    shard.handle_fetched(now, flight, attempt, outcome, fx)
-                });
-            }
-        }
-        Call::Cancel { peer, flight } => {
-            machines.with_link(peer, |link| link.cancel(now, flight, fx));
-        }
-        Call::Invalidate { what } => forget_here(machines, now, &what, fx),
+fn next_fetch(calls: &mut core::iter::Peekable<impl Iterator<Item = Call>>, of: PeerId) -> Option<FetchItem> {
+    match calls.next_if(|call| matches!(call, Call::Fetch { peer, .. } if *peer == of)) {
+        Some(Call::Fetch { item, .. }) => Some(item),
+        Some(Call::Cancel { .. } | Call::Invalidate { .. }) | None => None,
     }
+}
+
+fn pass_fetches<W>(
+    machines: &mut impl Machines<W>,
+    now: Instant,
+    peer: PeerId,
+    mut items: impl Iterator<Item = FetchItem>,
+    fx: &mut Effects<W>,
+) {
+    let mut refused = Vec::new();
+    machines.with_link(peer, |link| link.fetch_all(now, items.by_ref(), &mut refused, fx));
+    // What is left was for a link that is not there.
+    refused.extend(items.map(|item| (item, LinkRefused::Closed)));
+    for (item, why) in refused {
+        let outcome = Outcome::Unreachable(Some(Arc::new(why)));
+        machines.with_shard(item.flight.shard(), |shard| {
+            shard.handle_fetched(now, item.flight, item.attempt, outcome, fx)
+        });
+    }
+}
+
+fn pass_settled<W>(
+    machines: &mut impl Machines<W>,
+    now: Instant,
+    shard: u16,
+    settled: impl Iterator<Item = Settled>,
+    fx: &mut Effects<W>,
+) {
+    if shard >= machines.shards() {
+        return settled.for_each(drop);
+    }
+    machines.with_shard(shard, |shard| {
+        for fetch in settled {
+            let _counted = shard.handle_fetched(now, fetch.flight, fetch.attempt, fetch.outcome, fx);
+        }
+    });
 }
 
 /// Forgets a key or a group on this node, and only here. What a peer's invalidation asks for.
@@ -147,5 +195,14 @@ mod tests {
             assert_eq!(names, sorted);
             assert_eq!(ring.by_name(me).map(Member::id), Some(PeerId::new(0)));
         }
+    }
+
+    #[test]
+    fn what_goes_to_one_machine_comes_together_in_order_and_passes_nothing_without_a_target() {
+        let mut things =
+            [(Some(2), 'a'), (Some(1), 'b'), (Some(2), 'c'), (None, 'd'), (Some(1), 'e'), (Some(0), 'f')];
+        together(&mut things, |thing| thing.0);
+        let order: alloc::string::String = things.iter().map(|thing| thing.1).collect();
+        assert_eq!(order, "bacdfe");
     }
 }

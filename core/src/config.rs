@@ -212,6 +212,9 @@ pub struct LinkConfig {
     /// Batches sent and not yet accepted by the peer, at most. While the window is full, fetches gather in the queue and leave as one batch:
     /// no delay when idle, large batches under load. Default 2.
     pub window: NonZeroU32,
+    /// Whether whoever sends batches calls [`Link::top_up`](crate::Link::top_up) right before it does. Until then, what is to be fetched goes along rather
+    /// than into a batch of its own. Default false: a batch is sent as it is.
+    pub top_up: bool,
     /// Calls in flight to a peer that takes one key a call. Default 128.
     pub single_window: NonZeroU32,
     /// Batches accepted and not complete, at most. Default 1,024.
@@ -226,6 +229,9 @@ pub struct LinkConfig {
     pub backoff_max: Duration,
     /// How long dialling may take. Default 500 ms.
     pub connect_timeout: Duration,
+    /// Members of a ring, at most, for each peer to be dialled as soon as it is on the ring. In a larger fleet, where a node may never ask most of the
+    /// others, a peer is dialled when there is something to ask or to tell it. Default 64.
+    pub dial_ahead: u32,
 }
 
 impl Default for LinkConfig {
@@ -234,6 +240,7 @@ impl Default for LinkConfig {
             max_batch_keys: above_zero(256),
             max_batch_bytes: above_zero_len(256 << 10),
             window: above_zero(2),
+            top_up: false,
             single_window: above_zero(128),
             max_open_batches: above_zero(1024),
             max_queue: above_zero(8192),
@@ -241,6 +248,7 @@ impl Default for LinkConfig {
             backoff_base: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),
             connect_timeout: Duration::from_millis(500),
+            dial_ahead: 64,
         }
     }
 }

@@ -52,7 +52,8 @@ pub enum Intent {
         /// Whether this completes the request.
         last: bool,
     },
-    /// Tell a peer to forget. Answer with `handle_invalidated`.
+    /// Tell a peer to forget. Answer with `handle_invalidated`. Where the peer is only being dialled, as a peer that was never asked may be, tell it when
+    /// it is connected.
     Invalidate {
         /// The removal that waits for the acknowledgement.
         removal: RemovalId,

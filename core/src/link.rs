@@ -42,6 +42,8 @@ pub struct Link {
     generation: u32,
     config: LinkConfig,
     state: State,
+    /// Whether the first dial waits until there is something to ask.
+    on_demand: bool,
     /// The connection that takes calls.
     connection: Option<DialId>,
     /// The latest dial, until its result is known.
@@ -62,6 +64,8 @@ pub struct Link {
 /// What a link knows of its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// Nothing has been asked yet, and nothing was dialled.
+    Idle,
     /// Dialling, for the first time or at once after a loss. Fetches gather.
     Dialling { until: Instant },
     /// Connected and trusted.
@@ -157,7 +161,7 @@ pub enum BatchEnd {
 }
 
 impl Link {
-    /// A link to `peer`, known by the address `name`. Dials at once: nothing is dialled on behalf of a request.
+    /// A link to `peer`, known by the address `name`. Dials at once: nothing waits for a dial on behalf of a request.
     ///
     /// A peer may leave and come back, and have a new link then: `generation` is another for each link to a peer, so that what is heard late of an
     /// earlier one is stale.
@@ -169,9 +173,25 @@ impl Link {
         now: Instant,
         out: &mut Effects<W>,
     ) -> Self {
-        let mut link = Self {
+        let mut link = Self::on_demand((peer, generation), name, config, seed, now);
+        link.on_demand = false;
+        let _dialled = link.want_connection(now, out);
+        link
+    }
+
+    /// Like [`new`](Self::new), and dials when something is first asked, or [wanted](Self::want_connection).
+    #[must_use]
+    pub fn on_demand(
+        (peer, generation): (PeerId, u32),
+        name: Arc<str>,
+        config: LinkConfig,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
             backoff: Backoff::new(config.backoff_base, config.backoff_max, seed),
-            state: State::Closed,
+            state: State::Idle,
+            on_demand: true,
             connection: None,
             dialled: None,
             peer,
@@ -187,10 +207,17 @@ impl Link {
             dialled_at: now,
             clock: MonotonicClock::new(now),
             stats: LinkStats::default(),
-        };
-        let until = link.dial(now, out);
-        link.state = State::Dialling { until };
-        link
+        }
+    }
+
+    /// Dials, where nothing was dialled yet: there is something to tell the peer. Stale where a connection was wanted before.
+    pub fn want_connection<W>(&mut self, now: Instant, out: &mut Effects<W>) -> Disposition {
+        let now = self.clock.observe(now);
+        if self.state != State::Idle {
+            return Disposition::Stale;
+        }
+        self.state = State::Dialling { until: self.dial(now, out) };
+        Disposition::Applied
     }
 
     /// Takes on a fetch: sends it, or queues it.
@@ -204,28 +231,59 @@ impl Link {
         out: &mut Effects<W>,
     ) -> Result<(), LinkRefused> {
         let now = self.clock.observe(now);
-        match self.state {
-            State::Leaving | State::Closed => return Err(LinkRefused::Closed),
-            State::Down { .. } | State::Redialling { .. } => return self.refuse_down(),
-            State::Probing if self.in_flight_here().next().is_some() || !self.queue.is_empty() => {
-                return self.refuse_down();
-            }
-            State::Dialling { .. } | State::Up { .. } | State::Probing => {}
-        }
-        let max = self.config.max_queue.get();
-        if self.queue.len() >= max as usize {
-            self.stats.refused_full += 1;
-            return Err(LinkRefused::QueueFull { max });
-        }
-        self.queue_until = self.queue_until.min(item.deadline);
-        self.queue.push_back(item);
+        self.take(now, item, out).map_err(|(_, why)| why)?;
         self.send_ready(now, out);
         Ok(())
     }
 
-    fn refuse_down(&mut self) -> Result<(), LinkRefused> {
+    /// Takes on fetches that come at the same time, so that they leave in one message where there is room for one, rather than the first by itself. Adds
+    /// those that are not taken to `refused`.
+    pub fn fetch_all<W>(
+        &mut self,
+        now: Instant,
+        items: impl IntoIterator<Item = FetchItem>,
+        refused: &mut Vec<(FetchItem, LinkRefused)>,
+        out: &mut Effects<W>,
+    ) {
+        let now = self.clock.observe(now);
+        for item in items {
+            refused.extend(self.take(now, item, out).err());
+        }
+        self.send_ready(now, out);
+    }
+
+    /// Queues a fetch, where the peer is to be asked.
+    fn take<W>(
+        &mut self,
+        now: Instant,
+        item: FetchItem,
+        out: &mut Effects<W>,
+    ) -> Result<(), (FetchItem, LinkRefused)> {
+        match self.state {
+            State::Leaving | State::Closed => return Err((item, LinkRefused::Closed)),
+            State::Down { .. } | State::Redialling { .. } => return Err((item, self.refuse_down())),
+            State::Probing if self.in_flight_here().next().is_some() || !self.queue.is_empty() => {
+                return Err((item, self.refuse_down()));
+            }
+            State::Idle => self.state = State::Dialling { until: self.dial(now, out) },
+            State::Dialling { .. } | State::Up { .. } | State::Probing => {}
+        }
+        let max = self.config.max_queue.get();
+        if self.queue.len() >= max as usize {
+            self.send_ready(now, out);
+        }
+        if self.queue.len() >= max as usize {
+            self.stats.refused_full += 1;
+            return Err((item, LinkRefused::QueueFull { max }));
+        }
+        self.queue_until = self.queue_until.min(item.deadline);
+        self.queue.push_back(item);
+        Ok(())
+    }
+
+    const fn refuse_down(&mut self) -> LinkRefused {
         self.stats.refused_down += 1;
-        Err(LinkRefused::Down)
+        LinkRefused::Down
     }
 
     /// The flight lost interest: takes its fetch out of the queue, or stops minding its answer. A batch that nobody minds is aborted.
@@ -355,7 +413,8 @@ impl Link {
                 let until = self.dial(now, out);
                 self.state = State::Redialling { until };
             }
-            State::Dialling { .. }
+            State::Idle
+            | State::Dialling { .. }
             | State::Redialling { .. }
             | State::Down { .. }
             | State::Up { .. }
@@ -374,7 +433,7 @@ impl Link {
             State::Dialling { until } | State::Redialling { until } | State::Down { until } => {
                 Wake::At(until)
             }
-            State::Up { .. } | State::Probing | State::Leaving | State::Closed => Wake::Idle,
+            State::Idle | State::Up { .. } | State::Probing | State::Leaving | State::Closed => Wake::Idle,
         };
         let batches = self.in_flight.iter().map(InFlight::deadline).min().map_or(Wake::Idle, Wake::At);
         let queue = if self.queue.is_empty() { Wake::Idle } else { Wake::At(self.queue_until) };
@@ -399,7 +458,7 @@ impl Link {
     /// Whether fetches are taken now, or would be refused.
     #[must_use]
     pub const fn is_up(&self) -> bool {
-        matches!(self.state, State::Up { .. } | State::Probing | State::Dialling { .. })
+        matches!(self.state, State::Idle | State::Up { .. } | State::Probing | State::Dialling { .. })
     }
 
     /// Whether the peer has left the ring, and batches in flight are waited for.
@@ -420,10 +479,16 @@ impl Link {
         self.in_flight.iter().any(|in_flight| in_flight.id == batch)
     }
 
-    /// Whether the very first dial is still under way.
+    /// Whether the very first dial is still under way, of a link that has dialled at once.
     #[must_use]
     pub const fn is_first_dial(&self) -> bool {
-        self.stats.dials == 1 && matches!(self.state, State::Dialling { .. })
+        !self.on_demand && self.stats.dials == 1 && matches!(self.state, State::Dialling { .. })
+    }
+
+    /// Whether the peer is being dialled, and what is asked of it waits for that.
+    #[must_use]
+    pub const fn is_dialling(&self) -> bool {
+        matches!(self.state, State::Dialling { .. })
     }
 
     /// Whether there is a connection, and the breaker is closed.

@@ -506,8 +506,12 @@ impl<W> Node<W> {
             let Entry::Vacant(place) = self.parts.links.entry(member.id()) else { continue };
             let (name, config) = (Arc::clone(member.shared_name()), self.config.link.clone());
             self.links = self.links.wrapping_add(1);
-            let id = (member.id(), self.links);
-            place.insert(Link::new(id, name, config, self.seeds.next_u64(), now, &mut self.inner));
+            let (id, seed) = ((member.id(), self.links), self.seeds.next_u64());
+            place.insert(if ring.members().len() <= config.dial_ahead as usize {
+                Link::new(id, name, config, seed, now, &mut self.inner)
+            } else {
+                Link::on_demand(id, name, config, seed, now)
+            });
         }
     }
 
@@ -515,8 +519,21 @@ impl<W> Node<W> {
     fn sort(&mut self, now: Instant, out: &mut Effects<W>) {
         pass_on(&mut self.parts, now, &mut self.inner);
         for intent in &self.inner.intents {
-            if let Intent::Forget { peer } = intent {
-                self.parts.links.remove(peer);
+            match intent {
+                Intent::Forget { peer } => {
+                    self.parts.links.remove(peer);
+                }
+                Intent::Invalidate { peer, .. } => {
+                    // Dialled before it is told.
+                    self.parts.with_link(*peer, |link| link.want_connection(now, out));
+                }
+                Intent::Load { .. }
+                | Intent::AbortLoad { .. }
+                | Intent::Fetch(_)
+                | Intent::AbortFetch { .. }
+                | Intent::Reply { .. }
+                | Intent::Connect { .. }
+                | Intent::Registry(_) => {}
             }
         }
         out.intents.append(&mut self.inner.intents);

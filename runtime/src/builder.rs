@@ -286,10 +286,13 @@ impl<R> ServerBuilder<R> {
         if let Some(refused) = self.refused {
             return Err(refused);
         }
+        let mut link = self.link;
+        // Whatever it says: the engine does.
+        link.top_up = true;
         let ring = Arc::new(Ring::empty(self.placement, RingEpoch::new(0)));
         let shards = self.shards.unwrap_or_else(|| default_shards(&self.shard));
         let transport = TransportConfig {
-            connect_timeout: self.link.connect_timeout,
+            connect_timeout: link.connect_timeout,
             keep_alive_interval: self.keep_alive.0,
             keep_alive_timeout: self.keep_alive.1,
             security: self.security,
@@ -299,7 +302,7 @@ impl<R> ServerBuilder<R> {
         let config = EngineConfig {
             shards,
             shard: self.shard,
-            link: self.link,
+            link,
             transport,
             removal_timeout: self.removal_timeout,
         };

@@ -3,8 +3,10 @@
 //! No lock is held while another is taken, across an await, or while user code runs: a machine is locked for one call, the lock is released, then
 //! its effects are carried out by the task that caused them.
 
+mod callers;
 mod intents;
 mod membership;
+mod wait;
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -13,31 +15,25 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use futures_channel::oneshot;
-use futures_util::future::{Either, select};
 use groupcache_core::{
-    Answer, ConfigError, Effects, Failure, FailureKind, GroupId, HashedKey, Invalidation, Link, LinkConfig,
-    Load, LoadRequest, Machines, PeerId, Refused, RemovalRequest, Removals, Ring, Route, Shard, ShardConfig,
-    ShardStats, Ticket, Usage, Wake, forget_here, part_of, pass_on,
+    ConfigError, Effects, Failure, FailureKind, GroupId, HashedKey, Invalidation, Link, LinkConfig, Machines,
+    PeerId, RemovalRequest, Removals, Ring, Shard, ShardConfig, ShardStats, Usage, Wake, forget_here,
+    part_of, pass_on,
 };
 
 use crate::alarm::Alarm;
 use crate::clock::Clock;
-use crate::groups::{GroupEntry, Groups};
+use crate::groups::Groups;
 use crate::peers::{Peer, Peers};
 use crate::rt::Runtime;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::transport::TransportConfig;
 
+pub(crate) use self::callers::LookUp;
 use self::intents::Running;
 pub(crate) use self::membership::{Control, RegistryTimes};
-
-/// Who waits in the core: the sending half of what a caller awaits.
-#[derive(Debug)]
-pub(crate) enum Waiter {
-    Answer(oneshot::Sender<Answer>),
-    Removed(oneshot::Sender<Vec<PeerId>>),
-}
+use self::wait::Waiter;
 
 pub(crate) type Fx = Effects<Waiter>;
 
@@ -116,11 +112,6 @@ impl Engine {
         }))
     }
 
-    /// Counts a lookup made for a peer.
-    pub(crate) fn note_served(&self, group: &GroupEntry, key: &[u8]) {
-        self.read(self.shard_of(&self.hashed(group.id, key))).note_served();
-    }
-
     pub(crate) fn hashed<'a>(&self, group: GroupId, key: &'a [u8]) -> HashedKey<'a> {
         HashedKey::new(group, key, self.hasher.hash_one((group.index(), key)))
     }
@@ -128,72 +119,6 @@ impl Engine {
     /// A random number for whoever needs a seed.
     pub(crate) fn seed(&self, purpose: &str) -> u64 {
         self.hasher.hash_one(purpose)
-    }
-
-    /// What is known of a key right now, without waiting or loading.
-    pub(crate) fn peek(&self, group: &GroupEntry, key: &[u8]) -> Option<Answer> {
-        let key = self.hashed(group.id, key);
-        self.read(self.shard_of(&key)).get_with(&key, || self.clock.now())
-    }
-
-    /// Looks a key up, and waits for its load where it is not there: for `limit` at most. Cancel-safe: dropped, it leaves no waiter behind.
-    pub(crate) async fn look_up(
-        self: &Arc<Self>,
-        group: &GroupEntry,
-        key: &[u8],
-        limit: Duration,
-        route: Route,
-    ) -> Answer {
-        match self.peek(group, key) {
-            Some(answer) => answer,
-            None => self.load(group, key, limit, route).await,
-        }
-    }
-
-    /// Like [`look_up`](Self::look_up) for who has looked already.
-    pub(crate) async fn load(
-        self: &Arc<Self>,
-        group: &GroupEntry,
-        key: &[u8],
-        limit: Duration,
-        route: Route,
-    ) -> Answer {
-        let (sender, receiver) = oneshot::channel();
-        let ticket = match self.begin(group, key, sender, limit, route) {
-            Ok(Load::Ready { answer, .. }) => return answer,
-            Ok(Load::Wait(ticket)) => ticket,
-            Err(refused) => return Err(refused.error.into()),
-        };
-        let mut waiting = Waiting { engine: self, ticket: Some(ticket) };
-        // The flight itself ends at the load time-out: only who leaves earlier needs a timer.
-        let received = if limit >= self.config.shard.load_timeout {
-            receiver.await
-        } else {
-            match select(receiver, self.rt.sleep(limit)).await {
-                Either::Left((received, _)) => received,
-                Either::Right(((), _)) => return Err(Failure::new(FailureKind::Deadline)),
-            }
-        };
-        waiting.ticket = None;
-        received.unwrap_or_else(|oneshot::Canceled| Err(Failure::new(FailureKind::Stopping)))
-    }
-
-    fn begin(
-        self: &Arc<Self>,
-        group: &GroupEntry,
-        key: &[u8],
-        sender: oneshot::Sender<Answer>,
-        limit: Duration,
-        route: Route,
-    ) -> Result<Load<Waiter>, Refused<Waiter>> {
-        let key = self.hashed(group.id, key);
-        let now = self.clock.now();
-        let deadline = now.saturating_add(limit.min(self.config.shard.load_timeout));
-        let request = LoadRequest::new(key, Waiter::Answer(sender), deadline).route(route);
-        let mut fx = Fx::new();
-        let load = self.with_shard(self.shard_of(&key), |shard| shard.load(now, request, &mut fx));
-        self.carry_out(&mut fx);
-        load
     }
 
     /// Spreads a removal: the owner first, then everybody. Answers who did not acknowledge. After the stop it applies here only, and is an error.
@@ -246,13 +171,11 @@ impl Engine {
             // What this node itself has to forget comes first: by the time others are told, or a caller hears that all have forgotten, it has.
             pass_on(&mut &**self, self.clock.now(), fx);
             for completion in fx.drain_completions() {
-                if let Waiter::Answer(sender) = completion.waiter {
-                    // Who waited may have gone meanwhile.
-                    let _gone = sender.send(completion.result);
-                }
+                completion.waiter.answer(completion.result);
             }
             for removed in fx.drain_removals() {
                 if let Waiter::Removed(sender) = removed.waiter {
+                    // Who waited may have gone meanwhile.
                     let _gone = sender.send(removed.unacknowledged);
                 }
             }
@@ -377,24 +300,6 @@ impl Machines<Waiter> for &Engine {
     fn with_link<T>(&mut self, peer: PeerId, call: impl FnOnce(&mut Link) -> T) -> Option<T> {
         let peer = self.peers.get(peer)?;
         Some(self.on_link(&peer, call))
-    }
-}
-
-/// A caller that waits. Dropped before it was served, it takes its waiter back.
-struct Waiting<'a> {
-    engine: &'a Arc<Engine>,
-    ticket: Option<Ticket>,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            let now = self.engine.clock.now();
-            let mut fx = Fx::new();
-            let waiter = self.engine.with_shard(ticket.shard(), |shard| shard.cancel(now, ticket, &mut fx));
-            drop(waiter);
-            self.engine.carry_out(&mut fx);
-        }
     }
 }
 

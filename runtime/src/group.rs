@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use groupcache_core::{
-    ConfigError, Failure, FailureKind, Fetched, GroupConfig, Instant, Invalidation, Key, Level, Route,
+    Answer, ConfigError, Failure, FailureKind, Fetched, GroupConfig, Instant, Invalidation, Key, Level, Route,
 };
 use serde::Serialize;
 
-use crate::engine::{Engine, ME};
+use crate::engine::{Engine, LookUp, ME};
 use crate::error::{Error, ErrorKind};
 use crate::groups::GroupEntry;
 use crate::retriever::Retriever;
@@ -75,7 +75,7 @@ impl<R> Group<R> {
     /// # Errors
     /// See [`ErrorKind`]. "Not found" is an error with a kind of its own; an empty value is a value.
     pub async fn get(&self, key: &str) -> Result<ByteView, Error> {
-        Ok(self.lookup(key).await?.value)
+        self.get_within(key, self.engine.config.shard.load_timeout).await
     }
 
     /// Like [`get`](Self::get), for a caller that waits no longer than `limit`.
@@ -83,7 +83,8 @@ impl<R> Group<R> {
     /// # Errors
     /// Also [`ErrorKind::Deadline`], when `limit` is over.
     pub async fn get_within(&self, key: &str, limit: Duration) -> Result<ByteView, Error> {
-        Ok(self.lookup_within(key, limit).await?.value)
+        let looked_up = self.look_up(key, limit);
+        looked_up.await.map(|fetched| fetched.value.into()).map_err(|failure| self.error(failure))
     }
 
     /// Like [`get`](Self::get), and tells where the value came from.
@@ -99,14 +100,56 @@ impl<R> Group<R> {
     /// # Errors
     /// Those of [`get_within`](Self::get_within).
     pub async fn lookup_within(&self, key: &str, limit: Duration) -> Result<Lookup, Error> {
-        let answer = self.engine.look_up(&self.entry, key.as_bytes(), limit, Route::Cluster).await;
-        answer.map(|fetched| self.lookup_of(fetched)).map_err(|failure| self.error(failure))
+        let looked_up = self.look_up(key, limit);
+        looked_up.await.map(|fetched| self.lookup_of(fetched)).map_err(|failure| self.error(failure))
+    }
+
+    fn look_up(&self, key: &str, limit: Duration) -> LookUp<'_> {
+        let key = self.engine.hashed(self.entry.id, key.as_bytes());
+        self.engine.look_up(&key, limit, Route::Cluster)
+    }
+
+    /// The values of many keys: one answer for each, in the order of `keys`, each a value or its own error. Like that many [`get`](Self::get)s at the same
+    /// time and cheaper: what is asked of one owner leaves in one message. A key may be named twice; it is asked for once. Waits for the load time-out at
+    /// most, and returns when the last answer is there. Cancel-safe, as `get` is.
+    ///
+    /// ```no_run
+    /// # async fn example<R>(scores: groupcache_runtime::Group<R>) {
+    /// let names = ["Tom", "Jack", "Sam"];
+    /// for (name, score) in names.iter().zip(scores.get_many(&names).await) {
+    ///     match score {
+    ///         Ok(score) => println!("{name}: {score}"),
+    ///         Err(error) if error.is_not_found() => println!("{name} has none"),
+    ///         Err(error) => println!("{name}: {error}"),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub async fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<ByteView, Error>> {
+        self.get_many_within(keys, self.engine.config.shard.load_timeout).await
+    }
+
+    /// Like [`get_many`](Self::get_many), for a caller that waits no longer than `limit`: answers that are not there by then are errors of the kind
+    /// [`ErrorKind::Deadline`], the others are what they are.
+    pub async fn get_many_within<K: AsRef<str>>(
+        &self,
+        keys: &[K],
+        limit: Duration,
+    ) -> Vec<Result<ByteView, Error>> {
+        let bytes = keys.iter().map(|key| key.as_ref().as_bytes());
+        let keys: Vec<_> = bytes.map(|key| self.engine.hashed(self.entry.id, key)).collect();
+        let answers = self.engine.look_up_many(&keys, limit).await;
+        let view = |answer: Answer| {
+            answer.map(|fetched| fetched.value.into()).map_err(|failure| self.error(failure))
+        };
+        answers.into_iter().map(view).collect()
     }
 
     /// The value of `key` if it is held here; loads nothing and waits for nothing.
     #[must_use]
     pub fn peek(&self, key: &str) -> Option<ByteView> {
-        self.engine.peek(&self.entry, key.as_bytes())?.ok().map(|fetched| fetched.value.into())
+        let key = self.engine.hashed(self.entry.id, key.as_bytes());
+        self.engine.peek(&key)?.ok().map(|fetched| fetched.value.into())
     }
 
     /// Forgets `key` in the whole fleet: its owner first, then every member. Loads that began before do not bring it back.

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
+use futures_channel::oneshot;
 use futures_util::future::AbortHandle;
 use groupcache_core::{BatchId, DialId, Link, PeerId};
 
 use crate::engine::lock;
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, RwLock};
 use crate::transport::PeerChannel;
 
@@ -17,7 +18,11 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     pub(crate) name: Arc<str>,
     pub(crate) link: Mutex<Link>,
+    /// Whether the latest batch had more than one key.
+    pub(crate) asked_by_several: AtomicBool,
     connection: Mutex<Option<(DialId, PeerChannel)>>,
+    /// Who waits for a dial's result. Woken when it is dropped.
+    awaiting: Mutex<Vec<oneshot::Sender<()>>>,
     /// Batches that are being fetched, to stop them.
     pub(crate) batches: Mutex<HashMap<BatchId, AbortHandle>>,
 }
@@ -28,7 +33,9 @@ impl Peer {
             id: link.peer(),
             name: Arc::clone(link.name()),
             link: Mutex::new(link),
+            asked_by_several: AtomicBool::new(false),
             connection: Mutex::default(),
+            awaiting: Mutex::default(),
             batches: Mutex::default(),
         }
     }
@@ -53,6 +60,19 @@ impl Peer {
         };
         drop(connection);
         drop(replaced);
+        self.tell_dialled();
+    }
+
+    /// Resolves when a dial has come to something: a connection, or none.
+    pub(crate) fn dialled(&self) -> oneshot::Receiver<()> {
+        let (told, dialled) = oneshot::channel();
+        lock(&self.awaiting).push(told);
+        dialled
+    }
+
+    pub(crate) fn tell_dialled(&self) {
+        let awaiting = std::mem::take(&mut *lock(&self.awaiting));
+        drop(awaiting);
     }
 
     /// Drops the connection of a dial, if no other has taken its place.

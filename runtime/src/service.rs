@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use groupcache_core::{Answer, Failure, FailureKind, Instant, Invalidation, Key, Route};
+use groupcache_core::{Answer, Failure, FailureKind, HashedKey, Instant, Invalidation, Key, Route};
+use groupcache_proto::FetchKey;
 
 use crate::engine::Engine;
 use crate::groups::GroupEntry;
 use crate::sync::atomic::Ordering;
-use crate::transport::{PeerService, Served};
+use crate::transport::{Known, PeerService, Served};
 
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -33,6 +34,19 @@ impl Service {
         Ok(Served { value: fetched.value, ttl })
     }
 
+    fn known(&self, group: &Result<Arc<GroupEntry>, Failure>, key: &[u8]) -> Known {
+        let group = match group.as_ref().map_err(Clone::clone).and_then(|it| self.check_key(key).map(|()| it))
+        {
+            Ok(group) => group,
+            Err(failure) => return Known::Answer(Err(failure)),
+        };
+        let key = self.engine.hashed(group.id, key);
+        match self.engine.serve(&key) {
+            Some(answer) => Known::Answer(self.served(answer)),
+            None => Known::Missing { hash: key.hash() },
+        }
+    }
+
     /// Says what is wrong with a key that no load would take, before anything is looked up.
     fn check_key(&self, key: &[u8]) -> Result<(), Failure> {
         let max = self.engine.config.shard.max_key_len.get();
@@ -48,22 +62,36 @@ impl Service {
 
 #[async_trait]
 impl PeerService for Service {
-    async fn get(&self, group: &str, key: &[u8], limit: Option<Duration>) -> Result<Served, Failure> {
-        let group = self.group(group)?;
-        self.check_key(key)?;
-        self.engine.note_served(&group, key);
-        let limit = limit.unwrap_or(self.engine.config.shard.load_timeout);
-        self.served(self.engine.load(&group, key, limit, Route::LocalOnly).await)
+    fn try_get(&self, group: &str, key: &[u8]) -> Known {
+        self.known(&self.group(group), key)
     }
 
-    fn try_get(&self, group: &str, key: &[u8]) -> Option<Result<Served, Failure>> {
-        let group = match self.group(group).and_then(|group| self.check_key(key).map(|()| group)) {
-            Ok(group) => group,
-            Err(failure) => return Some(Err(failure)),
-        };
-        let answer = self.engine.peek(&group, key)?;
-        self.engine.note_served(&group, key);
-        Some(self.served(answer))
+    fn try_get_all<'a>(
+        &self,
+        keys: &mut dyn Iterator<Item = FetchKey<'a>>,
+        found: &mut dyn FnMut(FetchKey<'a>, Known),
+    ) {
+        // Keys of one group come together, as a rule: it is looked up once.
+        let mut last = None;
+        for key in keys {
+            let (_, group) = match last.take().filter(|(name, _)| *name == key.group) {
+                Some(known) => last.insert(known),
+                None => last.insert((key.group, self.group(key.group))),
+            };
+            let known = self.known(group, key.key);
+            found(key, known);
+        }
+    }
+
+    async fn get(
+        &self,
+        group: &str,
+        (key, hash): (&[u8], u64),
+        limit: Option<Duration>,
+    ) -> Result<Served, Failure> {
+        let key = HashedKey::new(self.group(group)?.id, key, hash);
+        let limit = limit.unwrap_or(self.engine.config.shard.load_timeout);
+        self.served(self.engine.load(&key, limit, Route::LocalOnly).await)
     }
 
     async fn invalidate(&self, group: &str, key: Option<&[u8]>) -> Result<(), Failure> {

@@ -3,7 +3,9 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Batch, BatchId, Cause, DialId, Effects, Failure, FailureKind, FetchItem, FlightId, Instant};
+use super::{
+    Batch, BatchId, Cause, DialId, Disposition, Effects, Failure, FailureKind, FetchItem, FlightId, Instant,
+};
 use super::{Intent, Link, LinkRefused, Outcome, Protocol, Settled, State};
 use crate::canary::{self, Canary};
 
@@ -16,6 +18,10 @@ pub(super) struct InFlight {
     pub(super) protocol: Protocol,
     /// Whether the peer has accepted it: it no longer counts for the window.
     pub(super) accepted: bool,
+    /// Whether it will be topped up before it is sent.
+    unsent: bool,
+    /// Bytes of its keys.
+    bytes: usize,
     /// What was asked, by index; `None` once settled.
     items: Vec<Option<FetchItem>>,
     open: usize,
@@ -29,6 +35,13 @@ impl InFlight {
         let item = self.items.get_mut(index as usize)?.take()?;
         self.open -= 1;
         Some(item)
+    }
+
+    fn append(&mut self, items: &[FetchItem]) {
+        self.open += items.len();
+        self.bytes += items.iter().map(|item| item.key.as_bytes().len()).sum::<usize>();
+        self.earliest = items.iter().map(|item| item.deadline).fold(self.earliest, Instant::min);
+        self.items.extend(items.iter().cloned().map(Some));
     }
 
     /// Stops minding a flight's answer.
@@ -105,7 +118,8 @@ impl Link {
         match self.state {
             State::Up { .. } => {}
             State::Probing if self.in_flight_here().next().is_none() => {}
-            State::Probing
+            State::Idle
+            | State::Probing
             | State::Dialling { .. }
             | State::Down { .. }
             | State::Redialling { .. }
@@ -113,6 +127,10 @@ impl Link {
             | State::Closed => return None,
         }
         if self.in_flight.len() >= self.config.max_open_batches.get() as usize {
+            return None;
+        }
+        // What comes before it is sent goes along with it.
+        if self.in_flight_here().any(|batch| batch.unsent) {
             return None;
         }
         let unaccepted = self.in_flight_here().filter(|batch| !batch.accepted).count();
@@ -123,14 +141,25 @@ impl Link {
         self.connection.filter(|_| unaccepted < window.get() as usize)
     }
 
-    /// Takes items off the queue up to a batch's limits. Items whose time is up are settled on the way.
+    /// Takes items off the queue up to a batch's limits.
     fn form_batch<W>(&mut self, now: Instant, out: &mut Effects<W>) -> Option<Vec<FetchItem>> {
         let max_keys = match self.protocol {
             Protocol::Batched => self.config.max_batch_keys.get() as usize,
             Protocol::Single => 1,
         };
         let mut items = Vec::with_capacity(max_keys.min(self.queue.len()));
-        let mut bytes = 0;
+        self.take_queued(now, (&mut items, 0), max_keys, out);
+        (!items.is_empty()).then_some(items)
+    }
+
+    /// Adds what is queued to `items`, which have so many bytes in their keys, up to a batch's limits. Items whose time is up are settled on the way.
+    fn take_queued<W>(
+        &mut self,
+        now: Instant,
+        (items, mut bytes): (&mut Vec<FetchItem>, usize),
+        max_keys: usize,
+        out: &mut Effects<W>,
+    ) {
         while items.len() < max_keys {
             let Some(item) = self.queue.pop_front() else { break };
             if item.deadline <= now {
@@ -144,7 +173,28 @@ impl Link {
             }
             items.push(item);
         }
-        (!items.is_empty()).then_some(items)
+    }
+
+    /// Adds to a batch what was queued since it was formed, as far as its limits allow, where [`LinkConfig::top_up`](crate::LinkConfig::top_up) says so.
+    /// To be called right before it is sent: what many callers ask for at about the same time then leaves in one message, and not the first of it by itself.
+    ///
+    /// Stale where the batch is no longer wanted, is not to be topped up, or has been.
+    pub fn top_up<W>(&mut self, now: Instant, batch: &mut Batch, out: &mut Effects<W>) -> Disposition {
+        let now = self.clock.observe(now);
+        let unsent = |in_flight: &InFlight| in_flight.id == batch.batch && in_flight.unsent;
+        let Some(index) = self.in_flight.iter().position(unsent) else { return self.stale() };
+        self.in_flight[index].unsent = false;
+        if self.is_here(&self.in_flight[index]) {
+            let (before, bytes) = (batch.items.len(), self.in_flight[index].bytes);
+            let max_keys = self.config.max_batch_keys.get() as usize;
+            self.take_queued(now, (&mut batch.items, bytes), max_keys, out);
+            let added = &batch.items[before..];
+            self.stats.keys += added.len() as u64;
+            self.in_flight[index].append(added);
+            batch.deadline = added.iter().map(|item| item.deadline).fold(batch.deadline, Instant::max);
+        }
+        self.send_ready(now, out);
+        Disposition::Applied
     }
 
     /// Puts what a batch has open back to the front of the queue, or fails it where nothing is sent any more.
@@ -172,6 +222,8 @@ impl Link {
             dial,
             protocol: self.protocol,
             accepted: false,
+            unsent: self.config.top_up && self.protocol == Protocol::Batched,
+            bytes: items.iter().map(|item| item.key.as_bytes().len()).sum(),
             open: items.len(),
             items: items.iter().cloned().map(Some).collect(),
             earliest,

@@ -145,6 +145,7 @@ impl Link {
         }
         self.state = match self.connection {
             Some(_) => State::Up { since: now },
+            None if self.on_demand => State::Idle,
             None => State::Dialling { until: self.dial(now, out) },
         };
         Disposition::Applied

@@ -45,6 +45,13 @@ impl Bench {
         Self { link, out, now }
     }
 
+    /// A link that has dialled nobody yet.
+    fn on_demand() -> Self {
+        let (config, now) = (LinkConfig::default(), Instant::from_nanos(5));
+        let link = Link::on_demand((PEER, 0), "peer:1".into(), config, 3, now);
+        Self { link, out: Effects::new(), now }
+    }
+
     /// A link whose dial has succeeded.
     fn up(configure: impl FnOnce(&mut LinkConfig)) -> Self {
         let mut bench = Self::new(configure);
@@ -58,6 +65,15 @@ impl Bench {
         self.link.fetch(self.now, item, &mut self.out)
     }
 
+    /// Fetches that come together. Answers those that are refused.
+    fn fetch_all(&mut self, flights: impl IntoIterator<Item = u32>) -> Vec<(u32, LinkRefused)> {
+        let until = self.now.saturating_add(1000 * MS);
+        let mut refused = Vec::new();
+        let items = flights.into_iter().map(|n| item(n, until));
+        self.link.fetch_all(self.now, items, &mut refused, &mut self.out);
+        refused.into_iter().map(|(item, why)| (item.flight.slot(), why)).collect()
+    }
+
     /// Batches that were sent: id, flights, protocol.
     fn sent(&mut self) -> Vec<(BatchId, Vec<u32>, Protocol)> {
         let intents = self.out.drain_intents();
@@ -69,6 +85,14 @@ impl Bench {
             _ => None,
         });
         batches.collect()
+    }
+
+    /// The one batch that is to be sent.
+    fn batch(&mut self) -> Batch {
+        match self.out.drain_intents().next() {
+            Some(Intent::Fetch(batch)) => batch,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn dials(&mut self) -> usize {
@@ -157,6 +181,123 @@ fn an_idle_link_sends_at_once_and_a_busy_one_gathers() {
     assert!(bench.settled().is_empty());
     bench.reply(sent[0].0, &[0]);
     assert_eq!(bench.settled(), [(1, true)]);
+}
+
+#[test]
+fn fetches_that_come_together_leave_together() {
+    let mut bench = Bench::up(|config| config.max_queue = one(4));
+    let refused = bench.fetch_all(1..=3);
+    assert_eq!((bench.sent()[0].1.clone(), refused), ([1, 2, 3].to_vec(), Vec::new()));
+
+    // More than the queue takes: what there is room for has left by then.
+    let refused = bench.fetch_all(10..20);
+    assert_eq!(bench.sent().len(), 1, "the window is two");
+    let full = LinkRefused::QueueFull { max: 4 };
+    assert_eq!(refused, [(18, full), (19, full)]);
+}
+
+#[test]
+fn what_is_fetched_before_a_batch_is_sent_goes_along_with_it() {
+    let mut bench = Bench::up(|config| {
+        config.top_up = true;
+        config.max_batch_keys = one(4);
+    });
+    bench.fetch(1).unwrap();
+    let mut batch = bench.batch();
+    bench.fetch(2).unwrap();
+    bench.fetch(3).unwrap();
+    assert!(bench.out.is_empty(), "there is room in the window, and they wait all the same");
+    assert_eq!(bench.link.top_up(bench.now, &mut batch, &mut bench.out), Disposition::Applied);
+    assert_eq!(batch.items.iter().map(|item| item.flight.slot()).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(bench.link.stats().keys, 3);
+    assert_eq!(bench.link.top_up(bench.now, &mut batch, &mut bench.out), Disposition::Stale, "once");
+
+    bench.reply(batch.batch, &[2, 0, 1]);
+    assert_eq!(bench.settled(), [(3, true), (1, true), (2, true)]);
+}
+
+#[test]
+fn a_batch_is_topped_up_to_its_limits_and_the_rest_leaves_behind_it() {
+    let mut bench = Bench::up(|config| {
+        config.top_up = true;
+        config.max_batch_keys = one(2);
+    });
+    bench.fetch(1).unwrap();
+    let mut batch = bench.batch();
+    for n in 2..=4 {
+        bench.fetch(n).unwrap();
+    }
+    assert_eq!(bench.link.top_up(bench.now, &mut batch, &mut bench.out), Disposition::Applied);
+    assert_eq!(batch.items.len(), 2);
+    assert_eq!(bench.sent()[0].1, [3, 4], "the window is two");
+}
+
+#[test]
+fn a_batch_that_fails_before_it_is_sent_holds_up_nobody() {
+    let mut bench = Bench::up(|config| config.top_up = true);
+    bench.fetch(1).unwrap();
+    let mut batch = bench.batch();
+    bench.fetch(2).unwrap();
+    bench.close(batch.batch, BatchEnd::Failed(None));
+    assert_eq!(bench.settled(), [(1, false)]);
+    assert_eq!(bench.sent()[0].1, [2]);
+    assert_eq!(bench.link.top_up(bench.now, &mut batch, &mut bench.out), Disposition::Stale);
+}
+
+#[test]
+fn a_link_on_demand_dials_when_something_is_first_asked() {
+    let mut bench = Bench::on_demand();
+    assert_eq!((bench.dials(), bench.link.next_wake()), (0, Wake::Idle));
+    assert!(bench.link.is_up() && !bench.link.is_first_dial(), "nobody waits for it");
+    bench.fetch(1).unwrap();
+    bench.fetch(2).unwrap();
+    assert_eq!(bench.dials(), 1);
+    bench.connect();
+    assert_eq!(bench.sent()[0].1, [1, 2]);
+    assert_eq!(bench.link.want_connection(bench.now, &mut bench.out), Disposition::Stale);
+}
+
+#[test]
+fn a_link_on_demand_that_is_to_tell_something_dials_once() {
+    let mut bench = Bench::on_demand();
+    for wanted in [Disposition::Applied, Disposition::Stale] {
+        assert_eq!(bench.link.want_connection(bench.now, &mut bench.out), wanted);
+    }
+    assert_eq!(bench.dials(), 1);
+}
+
+#[test]
+fn a_link_on_demand_that_was_never_used_leaves_at_once_and_dials_nobody() {
+    let mut bench = Bench::on_demand();
+    bench.link.handle_left(bench.now, &mut bench.out);
+    assert!(bench.link.is_closed());
+    assert_eq!(bench.dials(), 0);
+}
+
+#[test]
+fn of_fetches_that_come_together_one_is_the_probe() {
+    let mut bench = Bench::up(|config| config.failure_threshold = one(1));
+    bench.fetch(0).unwrap();
+    let batch = bench.sent()[0].0;
+    bench.close(batch, BatchEnd::Failed(None));
+    bench.sleep_to_wake();
+    assert_eq!(bench.fetch_all(1..=3), [(2, LinkRefused::Down), (3, LinkRefused::Down)]);
+    assert_eq!(bench.sent()[0].1, [1]);
+}
+
+#[test]
+fn batches_are_bounded_by_keys_and_by_bytes() {
+    let mut bench = Bench::new(|config| {
+        config.max_batch_keys = one(3);
+        config.max_batch_bytes = core::num::NonZeroUsize::new(2).unwrap();
+        config.window = one(10);
+    });
+    for n in [1, 2, 3, 100, 4] {
+        bench.fetch(n).unwrap();
+    }
+    bench.connect();
+    let batches: Vec<_> = bench.sent().into_iter().map(|(_, flights, _)| flights).collect();
+    assert_eq!(batches, [[1, 2].to_vec(), [3].to_vec(), [100].to_vec(), [4].to_vec()]);
 }
 
 #[test]

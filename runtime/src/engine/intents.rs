@@ -16,6 +16,7 @@ use groupcache_proto::v1::FetchRequest;
 use super::{Engine, Fx, lock};
 use crate::peers::Peer;
 use crate::sync::Mutex;
+use crate::sync::atomic::Ordering;
 use crate::transport::{Closed, PeerChannel, PeerFault};
 
 /// Origin loads that run, to stop them when nobody waits any more.
@@ -122,39 +123,38 @@ impl Engine {
             lock(&peer.batches).remove(&batch.batch);
             return;
         }
-        let engine = Arc::clone(self);
-        self.rt.spawn(Box::pin(engine.run_fetch(peer, channel, batch, registration)));
+        // Where there are several who ask, they do at about the same time: the batch before has served them.
+        let crowded = peer.asked_by_several.load(Ordering::Relaxed);
+        let fetch = Fetch { engine: Arc::clone(self), peer, batch, over: false };
+        channel.spawn(Box::pin(fetch.run(channel.clone(), registration)), crowded);
     }
 
-    async fn run_fetch(
-        self: Arc<Self>,
-        peer: Arc<Peer>,
-        channel: PeerChannel,
-        batch: Batch,
-        registration: AbortRegistration,
-    ) {
-        let fetching = async {
-            match batch.protocol {
-                Protocol::Batched => self.fetch_batch(&peer, &channel, &batch).await,
-                Protocol::Single => self.fetch_single(&peer, &channel, &batch).await,
-            }
-        };
-        let end = Abortable::new(fetching, registration).await;
-        lock(&peer.batches).remove(&batch.batch);
-        if let Ok(end) = end {
-            self.close_batch(&peer, &batch, end);
-        }
+    /// Takes along what was asked for since the batch was formed.
+    fn top_up(self: &Arc<Self>, peer: &Peer, batch: &mut Batch) {
+        let mut fx = Fx::new();
+        let now = self.clock.now();
+        let _stale = self.on_link(peer, |link| link.top_up(now, batch, &mut fx));
+        peer.asked_by_several.store(batch.items.len() > 1, Ordering::Relaxed);
+        self.carry_out(&mut fx);
     }
 
     async fn fetch_batch(self: &Arc<Self>, peer: &Peer, channel: &PeerChannel, batch: &Batch) -> BatchEnd {
         let mut request = FetchRequest::new(self.ring().fingerprint());
+        let now = self.clock.now();
+        // Keys of one group come together, as a rule: it is looked up once.
+        let mut last = None;
         for item in &batch.items {
-            let group = self.groups.by_id(item.key.group());
+            let of = item.key.group();
+            let (_, group) = match last.take().filter(|(id, _)| *id == of) {
+                Some(known) => last.insert(known),
+                None => last.insert((of, self.groups.by_id(of))),
+            };
             let name = group.as_ref().map_or("", |group| &group.name);
-            let left = self.clock.until(item.deadline);
+            let left = item.deadline.saturating_since(now);
             request.push(name, Bytes::copy_from_slice(item.key.as_bytes()), Some(left));
         }
-        let replies = channel.fetch(request, self.clock.until(batch.deadline));
+        // The link ends it when nobody waits any more.
+        let replies = channel.fetch_each(request);
         pin_mut!(replies);
         let mut answered = 0;
         while answered < batch.items.len() {
@@ -282,6 +282,7 @@ impl Engine {
     }
 
     fn disconnected(self: &Arc<Self>, peer: &Peer, dial: DialId, cause: Cause) {
+        peer.tell_dialled();
         let mut fx = Fx::new();
         let now = self.clock.now();
         self.on_link(peer, |link| link.handle_disconnected(now, dial, Some(cause), &mut fx));
@@ -310,8 +311,14 @@ impl Engine {
         }));
     }
 
-    async fn send_invalidation(&self, peer: PeerId, what: &Invalidation, deadline: Instant) -> bool {
-        let Some(channel) = self.peers.get(peer).and_then(|peer| peer.channel()) else { return false };
+    async fn send_invalidation(
+        self: &Arc<Self>,
+        peer: PeerId,
+        what: &Invalidation,
+        deadline: Instant,
+    ) -> bool {
+        let Some(peer) = self.peers.get(peer) else { return false };
+        let Some(channel) = self.channel_to_tell(&peer, deadline).await else { return false };
         let (group, key) = match what {
             Invalidation::Key(key) => (key.group(), Some(key.as_bytes())),
             Invalidation::Group(group) => (*group, None),
@@ -320,15 +327,74 @@ impl Engine {
         match channel.invalidate(&group.name, key, self.clock.until(deadline)).await {
             Ok(()) => true,
             Err(fault) => {
-                tracing::debug!(?peer, ?fault, "the peer did not acknowledge a removal");
+                tracing::debug!(peer = %peer.name, ?fault, "the peer did not acknowledge a removal");
                 false
             }
         }
     }
 
+    /// The connection to a peer that is to be told something. Where it is only being dialled, or was never asked for anything, that is waited for.
+    async fn channel_to_tell(self: &Arc<Self>, peer: &Peer, deadline: Instant) -> Option<PeerChannel> {
+        if let Some(channel) = peer.channel() {
+            return Some(channel);
+        }
+        let mut fx = Fx::new();
+        let now = self.clock.now();
+        let _stale = self.on_link(peer, |link| link.want_connection(now, &mut fx));
+        self.carry_out(&mut fx);
+        // Asked for before the look, so that what comes in between is not missed.
+        let dialled = peer.dialled();
+        let is_dialling = lock(&peer.link).is_dialling();
+        if is_dialling && peer.channel().is_none() {
+            select(dialled, self.rt.sleep(self.clock.until(deadline))).await;
+        }
+        peer.channel()
+    }
+
     /// The address of a peer, for reports.
     pub(crate) fn peer_name(&self, peer: PeerId) -> String {
         self.peers.get(peer).map_or_else(|| format!("peer {}", peer.index()), |peer| peer.name.to_string())
+    }
+}
+
+/// A batch that is being fetched. Dropped before it is over, since its connection is gone, it has failed.
+struct Fetch {
+    engine: Arc<Engine>,
+    peer: Arc<Peer>,
+    batch: Batch,
+    over: bool,
+}
+
+impl Fetch {
+    async fn run(mut self, channel: PeerChannel, registration: AbortRegistration) {
+        let end = Abortable::new(self.fetch(&channel), registration).await;
+        self.over = true;
+        lock(&self.peer.batches).remove(&self.batch.batch);
+        // Who aborts it has forgotten it.
+        if let Ok(end) = end {
+            self.engine.close_batch(&self.peer, &self.batch, end);
+        }
+    }
+}
+
+impl Fetch {
+    async fn fetch(&mut self, channel: &PeerChannel) -> BatchEnd {
+        match self.batch.protocol {
+            Protocol::Batched => {
+                self.engine.top_up(&self.peer, &mut self.batch);
+                self.engine.fetch_batch(&self.peer, channel, &self.batch).await
+            }
+            Protocol::Single => self.engine.fetch_single(&self.peer, channel, &self.batch).await,
+        }
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        if !self.over {
+            lock(&self.peer.batches).remove(&self.batch.batch);
+            self.engine.close_batch(&self.peer, &self.batch, BatchEnd::Failed(None));
+        }
     }
 }
 

@@ -200,8 +200,12 @@ impl Engine {
             if is_linked != Some(true) {
                 let name = Arc::clone(member.shared_name());
                 let id = (member.id(), self.peers.next_generation());
-                let seed = self.seed(member.name());
-                let link = Link::new(id, name, self.config.link.clone(), seed, now, fx);
+                let (config, seed) = (self.config.link.clone(), self.seed(member.name()));
+                let link = if ring.members().len() <= config.dial_ahead as usize {
+                    Link::new(id, name, config, seed, now, fx)
+                } else {
+                    Link::on_demand(id, name, config, seed, now)
+                };
                 self.peers.add(Arc::new(Peer::new(link)));
             }
         }

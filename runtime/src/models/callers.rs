@@ -96,6 +96,35 @@ fn a_caller_that_leaves_at_any_moment_harms_nobody_and_leaves_nothing() {
 }
 
 #[test]
+fn callers_of_many_keys_share_loads_and_may_leave_at_any_moment() {
+    check(400, || {
+        let loads = Arc::default();
+        let (server, group) = node(&loads, OnAbandoned::Finish);
+        let leaver = {
+            let group = group.clone();
+            spawn(async move {
+                let gets = pin!(group.get_many(&["a", "b"]));
+                if let Either::Left((got, _)) = select(gets, pin!(yield_now())).await {
+                    assert!(got.iter().all(Result::is_ok));
+                }
+            })
+        };
+        let stayer = {
+            let group = group.clone();
+            spawn(async move { group.get_many(&["b", "a", "b"]).await })
+        };
+        block_on(async {
+            let got = stayer.await.expect("nobody panics").into_iter();
+            let got: Vec<_> = got.map(|value| value.expect("a value").to_string()).collect();
+            assert!(got[0] == got[2] && got[0] != got[1], "{got:?}");
+            leaver.await.expect("nobody panics");
+            assert_idle(&server).await;
+        });
+        assert_eq!(loads.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
 fn a_load_that_hangs_ends_when_its_last_caller_leaves() {
     check(400, || {
         time::reset();

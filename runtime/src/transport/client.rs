@@ -112,6 +112,7 @@ struct ClosedByPeer;
 #[derive(Clone)]
 pub(crate) struct PeerChannel {
     rt: Arc<dyn Runtime>,
+    spawner: Spawner,
     http: SendRequest<tonic::body::Body>,
     peer: PeerClient<Http2>,
     single: GroupCacheClient<Http2>,
@@ -189,7 +190,7 @@ impl PeerChannel {
             .map_err(|source| TransportError::Security { addr: addr.to_owned(), source })?;
 
         let (spawner, tasks) = Tasks::new();
-        let (http, connection) = http2(rt, spawner, protocol, config)
+        let (http, connection) = http2(rt, spawner.clone(), protocol, config)
             .handshake(io)
             .await
             .map_err(|source| TransportError::Handshake { addr: addr.to_owned(), source })?;
@@ -202,6 +203,7 @@ impl PeerChannel {
         let calls = Http2::new(http.clone(), pulse.clone());
         Ok(Self {
             rt: Arc::clone(rt),
+            spawner,
             http,
             peer: PeerClient::with_origin(calls.clone(), origin.clone())
                 .max_decoding_message_size(config.max_message)
@@ -244,17 +246,32 @@ impl PeerChannel {
         self.protocol
     }
 
+    /// Runs the caller's part of a call in the connection's own task, so that no other thread has to be woken for it. It should not take long between two
+    /// awaits. `later` lets those who can run now run first. When the connection is gone it is dropped, wherever it is.
+    pub(crate) fn spawn(&self, call: BoxFuture<'static, ()>, later: bool) {
+        self.spawner.spawn(call, later);
+    }
+
     /// Asks for many keys. Nothing is sent before the stream is polled; dropping it resets the call, and the peer stops working for it. A fault
     /// ends the stream. At `limit` the call ends as unreachable.
     pub(crate) fn fetch(&self, request: FetchRequest, limit: Duration) -> FetchReplies {
+        FetchReplies { limit, timer: Some(self.rt.sleep(limit)), ..self.replies(timed(request, limit)) }
+    }
+
+    /// Like [`fetch`](Self::fetch), for a request each of whose keys says how long it is waited for: the call itself has no limit, which saves a
+    /// timer and a header on both sides. It is over when the stream is dropped.
+    pub(crate) fn fetch_each(&self, request: FetchRequest) -> FetchReplies {
+        self.replies(Request::new(request))
+    }
+
+    fn replies(&self, request: Request<FetchRequest>) -> FetchReplies {
         let mut client = self.peer.clone();
-        let request = timed(request, limit);
         FetchReplies {
             state: State::Calling(Box::pin(
                 async move { client.fetch(request).await.map(Response::into_inner) },
             )),
-            timer: self.rt.sleep(limit),
-            limit,
+            timer: None,
+            limit: Duration::MAX,
         }
     }
 
@@ -403,23 +420,27 @@ async fn run(
         }
     };
     let mut cut_off = pin!(cut_off);
-    let closed = match select(tasks.drive(pin!(connection)), cut_off.as_mut()).await {
-        Either::Left((Ok(()), _)) => Closed { cause: Arc::new(ClosedByPeer), in_order: true },
-        Either::Left((Err(error), _)) => Closed::broken(Arc::new(error)),
-        Either::Right((silent, _)) => {
-            let _ = closing.send(Closed::broken(silent)); // Nobody has to wait for it.
-            return;
-        }
+    let mut connection = Box::pin(connection);
+    let ended = select(tasks.drive(connection.as_mut()), cut_off.as_mut()).await;
+    let (closed, is_cut) = match ended {
+        Either::Left((Ok(()), _)) => (Closed { cause: Arc::new(ClosedByPeer), in_order: true }, false),
+        Either::Left((Err(error), _)) => (Closed::broken(Arc::new(error)), false),
+        Either::Right((silent, _)) => (Closed::broken(silent), true),
     };
-    let _ = closing.send(closed);
-    select(poll_fn(|cx| tasks.poll_idle(cx)), cut_off).await;
+    // Its tasks end once it is gone.
+    drop(connection);
+    let _ = closing.send(closed); // Nobody has to wait for it.
+    if is_cut || matches!(select(poll_fn(|cx| tasks.poll_idle(cx)), cut_off).await, Either::Right(_)) {
+        tasks.cut();
+        poll_fn(|cx| tasks.poll_idle(cx)).await;
+    }
     drop(alive);
 }
 
 /// The replies of a [`fetch`](PeerChannel::fetch), as they come.
 pub(crate) struct FetchReplies {
     state: State,
-    timer: BoxFuture<'static, ()>,
+    timer: Option<BoxFuture<'static, ()>>,
     limit: Duration,
 }
 
@@ -453,10 +474,10 @@ impl Stream for FetchReplies {
             Poll::Ready(Some(Ok(reply))) => return Poll::Ready(Some(Ok(reply))),
             Poll::Ready(Some(Err(status))) => Some(Err(PeerFault::of_batch(status))),
             Poll::Ready(None) => None,
-            Poll::Pending if self.timer.poll_unpin(cx).is_ready() => {
-                Some(Err(PeerFault::unreachable(NoAnswer(self.limit))))
-            }
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => match self.timer.as_mut().map(|timer| timer.poll_unpin(cx)) {
+                Some(Poll::Ready(())) => Some(Err(PeerFault::unreachable(NoAnswer(self.limit)))),
+                Some(Poll::Pending) | None => return Poll::Pending,
+            },
         };
         // Dropping the call resets its stream, where it is not over.
         self.state = State::Done;

@@ -11,9 +11,9 @@ use futures_util::FutureExt;
 use groupcache_core::{Failure, FailureKind, LoadError, Value};
 use groupcache_proto::groupcachepb::group_cache_server::GroupCache;
 use groupcache_proto::groupcachepb::{GetRequest, GetResponse};
-use groupcache_proto::status_of_failure;
 use groupcache_proto::v1::peer_server::Peer;
 use groupcache_proto::v1::{FetchRequest, InvalidateReply, InvalidateRequest, Item, invalidate_request};
+use groupcache_proto::{FetchKey, status_of_failure};
 use tonic::{Request, Response, Status};
 
 use super::answers::{Answers, Pending};
@@ -30,14 +30,37 @@ pub(crate) struct Served {
     pub(crate) ttl: Option<Duration>,
 }
 
+/// What is known of a key at once.
+#[derive(Debug)]
+pub(crate) enum Known {
+    /// All there is to know.
+    Answer(Result<Served, Failure>),
+    /// It must be loaded: by [`PeerService::get`], which takes the key's hash, so that it is made once.
+    Missing {
+        /// The service's own hash of the key.
+        hash: u64,
+    },
+}
+
 /// What answers peers: this node's cache and origin. A request from a peer is never passed on to another.
 #[async_trait]
 pub(crate) trait PeerService: Send + Sync + 'static {
-    /// What is known of `key` at once, without waiting: `None` when it must be loaded. Called on the connection's task.
-    fn try_get(&self, group: &str, key: &[u8]) -> Option<Result<Served, Failure>>;
+    /// What is known of `key` at once, without waiting. Called on the connection's task.
+    fn try_get(&self, group: &str, key: &[u8]) -> Known;
 
-    /// Loads `key`, within `limit` where the peer set one. Dropped when the peer goes away.
-    async fn get(&self, group: &str, key: &[u8], limit: Option<Duration>) -> Result<Served, Failure>;
+    /// [`try_get`](Self::try_get) of all keys of a batch: tells `found` what is known of each, in order.
+    fn try_get_all<'a>(
+        &self,
+        keys: &mut dyn Iterator<Item = FetchKey<'a>>,
+        found: &mut dyn FnMut(FetchKey<'a>, Known),
+    ) {
+        for key in keys {
+            found(key, self.try_get(key.group, key.key));
+        }
+    }
+
+    /// Loads a key that is [`Missing`](Known::Missing), within `limit` where the peer set one. Dropped when the peer goes away.
+    async fn get(&self, group: &str, key: (&[u8], u64), limit: Option<Duration>) -> Result<Served, Failure>;
 
     /// Forgets a key of a group, or with `None` every key.
     async fn invalidate(&self, group: &str, key: Option<&[u8]>) -> Result<(), Failure>;
@@ -62,24 +85,19 @@ pub(super) struct Handler {
 
 impl Handler {
     async fn get_one(&self, group: &str, key: &[u8], limit: Option<Duration>) -> Result<Served, Failure> {
-        let known = match self.known(group, key) {
-            Some(known) => known,
-            None => match limit {
-                None => self.service.get(group, key, None).await,
-                Some(limit) => within(&*self.rt, limit, self.service.get(group, key, Some(limit)))
-                    .await
-                    .unwrap_or_else(|| Err(Failure::new(FailureKind::Deadline))),
-            },
+        let known = match not_empty(key, self.service.try_get(group, key)) {
+            Known::Answer(answer) => answer,
+            Known::Missing { hash } => {
+                let loading = self.service.get(group, (key, hash), limit);
+                match limit {
+                    None => loading.await,
+                    Some(limit) => within(&*self.rt, limit, loading)
+                        .await
+                        .unwrap_or_else(|| Err(Failure::new(FailureKind::Deadline))),
+                }
+            }
         };
         known.and_then(|served| self.fitting(served))
-    }
-
-    /// What can be answered at once.
-    fn known(&self, group: &str, key: &[u8]) -> Option<Result<Served, Failure>> {
-        if key.is_empty() {
-            return Some(Err(LoadError::EmptyKey.into()));
-        }
-        self.service.try_get(group, key)
     }
 
     /// `served`, unless no message can carry it.
@@ -93,10 +111,16 @@ impl Handler {
     }
 
     /// A key's answer that is still to come.
-    fn pending(&self, index: u32, group: Arc<str>, key: Bytes, limit: Option<Duration>) -> Pending {
+    fn pending(
+        &self,
+        index: u32,
+        group: Arc<str>,
+        (key, hash): (Bytes, u64),
+        limit: Option<Duration>,
+    ) -> Pending {
         let handler = self.clone();
         Box::pin(async move {
-            let result = handler.service.get(&group, &key, limit).await;
+            let result = handler.service.get(&group, (&key, hash), limit).await;
             handler.item(index, result)
         })
     }
@@ -125,18 +149,18 @@ impl Handler {
 
         let groups: Vec<Arc<str>> = request.groups.iter().map(|name| Arc::from(name.as_str())).collect();
         let mut answers = Answers::new(&self.rt, &self.config, self.service.fingerprint(), limit);
-        for entry in entries {
+        self.service.try_get_all(&mut entries.into_iter(), &mut |entry, known| {
             let (index, key) = (entry.index, entry.key);
-            match self.known(entry.group, key) {
-                Some(known) => answers.push_known(self.item(index, known)),
-                None => {
+            match not_empty(key, known) {
+                Known::Answer(answer) => answers.push_known(self.item(index, answer)),
+                Known::Missing { hash } => {
                     let limit = entry.remaining.into_iter().chain(limit).min();
                     let group = groups.iter().find(|name| ***name == *entry.group).cloned();
                     let group = group.unwrap_or_else(|| Arc::from(entry.group));
-                    answers.push_pending(index, self.pending(index, group, key.clone(), limit));
+                    answers.push_pending(index, self.pending(index, group, (key.clone(), hash), limit));
                 }
             }
-        }
+        });
         Ok(answers)
     }
 }
@@ -191,6 +215,11 @@ impl Peer for Handler {
             Err(failure) => Err(status_of_failure(&failure, &group)),
         }
     }
+}
+
+/// What is known of a key, which must not be empty.
+fn not_empty(key: &[u8], known: Known) -> Known {
+    if key.is_empty() { Known::Answer(Err(LoadError::EmptyKey.into())) } else { known }
 }
 
 /// `work`'s result; a panic in it costs this call and nothing else.

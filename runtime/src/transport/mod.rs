@@ -28,7 +28,7 @@ pub(crate) use authority::replay::replay as replay_authority;
 #[cfg(test)]
 pub(crate) use client::TransportError;
 pub(crate) use client::{Closed, PeerChannel};
-pub(crate) use handler::{PeerService, Served};
+pub(crate) use handler::{Known, PeerService, Served};
 pub(crate) use server::PeerServer;
 
 /// What a message carries beside the values or keys in it, at most: field tags, lengths, TTL, index, the text of a failure.

@@ -177,6 +177,8 @@ impl PeerServer {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(self.handler.config.max_streams.get())
+            // gRPC has no use for it.
+            .auto_date_header(false)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);

@@ -57,29 +57,34 @@ impl Drop for OnDrop<'_> {
     }
 }
 
+fn hash_of(key: &[u8]) -> u64 {
+    key.iter().fold(0, |hash, &byte| hash * 31 + u64::from(byte))
+}
+
 fn served(value: impl Into<Value>) -> Result<Served, Failure> {
     Ok(Served { value: value.into(), ttl: Some(Duration::from_millis(1500)) })
 }
 
 #[async_trait]
 impl PeerService for Fake {
-    fn try_get(&self, group: &str, key: &[u8]) -> Option<Result<Served, Failure>> {
+    fn try_get(&self, group: &str, key: &[u8]) -> Known {
         if group != "g" {
-            return Some(Err(Failure::new(FailureKind::NoSuchGroup)));
+            return Known::Answer(Err(Failure::new(FailureKind::NoSuchGroup)));
         }
-        match key {
-            b"empty" => Some(served(&b""[..])),
-            b"missing" => Some(Err(Failure::new(FailureKind::NotFound))),
-            b"broken" => Some(Err(Failure::with_message(FailureKind::OriginFailed, "disk on fire"))),
-            b"busy" => Some(Err(Failure::new(FailureKind::Overloaded))),
-            b"large" => Some(served(vec![7; MAX_VALUE])),
-            b"huge" => Some(served(vec![7; MAX_VALUE + 1])),
-            _ if key.starts_with(b"hit") => Some(served(key)),
-            _ => None,
-        }
+        Known::Answer(match key {
+            b"empty" => served(&b""[..]),
+            b"missing" => Err(Failure::new(FailureKind::NotFound)),
+            b"broken" => Err(Failure::with_message(FailureKind::OriginFailed, "disk on fire")),
+            b"busy" => Err(Failure::new(FailureKind::Overloaded)),
+            b"large" => served(vec![7; MAX_VALUE]),
+            b"huge" => served(vec![7; MAX_VALUE + 1]),
+            _ if key.starts_with(b"hit") => served(key),
+            _ => return Known::Missing { hash: hash_of(key) },
+        })
     }
 
-    async fn get(&self, _: &str, key: &[u8], _: Option<Duration>) -> Result<Served, Failure> {
+    async fn get(&self, _: &str, (key, hash): (&[u8], u64), _: Option<Duration>) -> Result<Served, Failure> {
+        assert_eq!(hash, hash_of(key));
         self.started.fetch_add(1, Ordering::SeqCst);
         let _guard = OnDrop(&self.dropped);
         match key {

@@ -8,15 +8,20 @@ mod caches;
 mod child;
 mod hitrate;
 mod hits;
+mod host;
+mod hot;
 mod keys;
 mod machine;
 mod memory;
 mod random;
+mod remote;
 mod report;
 mod results;
 mod ring;
 mod rounds;
 mod samples;
+mod scale;
+mod stampede;
 mod table;
 
 use std::error::Error;
@@ -49,7 +54,16 @@ pub struct Subject {
 pub type Child = fn(&Setting, &[String]) -> Outcome<serde_json::Value>;
 
 /// Everything that is compared, in the order of `compare all`.
-pub const SUBJECTS: &[Subject] = &[hits::SUBJECT, memory::SUBJECT, hitrate::SUBJECT, ring::SUBJECT];
+pub const SUBJECTS: &[Subject] = &[
+    hits::SUBJECT,
+    memory::SUBJECT,
+    hitrate::SUBJECT,
+    ring::SUBJECT,
+    remote::SUBJECT,
+    stampede::SUBJECT,
+    scale::SUBJECT,
+    hot::SUBJECT,
+];
 
 /// How to measure.
 #[derive(Clone, Debug)]

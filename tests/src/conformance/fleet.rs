@@ -299,6 +299,7 @@ impl Cluster {
 
     async fn fleet_at(&self, addrs: Vec<String>, options: Vec<Options>, origin: Origin) -> Fleet<'_> {
         let mut nodes = Vec::new();
+        let dialled_ahead = options.iter().all(|options| options.link.dial_ahead as usize >= addrs.len());
         for (number, (addr, mut options)) in addrs.iter().zip(options).enumerate() {
             if options.registry.is_none() {
                 options.peers.get_or_insert_with(|| addrs.clone());
@@ -308,7 +309,12 @@ impl Cluster {
             nodes.push(node);
         }
         let fleet = Fleet { cluster: self, nodes, origin, addrs };
-        fleet.are_connected().await;
+        if dialled_ahead {
+            fleet.are_connected().await;
+        } else {
+            let whole = |node: &Node| node.is_ready() && node.ring().members.len() == fleet.addrs.len();
+            wait_for("nodes that know each other", || fleet.iter().all(whole)).await;
+        }
         fleet
     }
 }

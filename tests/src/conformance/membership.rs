@@ -1,5 +1,7 @@
 //! Groups that come and go, and members that do.
 
+use std::collections::BTreeSet;
+
 use groupcache_runtime::{ErrorKind, GroupError, MemoryRegistry};
 
 use super::Cluster;
@@ -87,4 +89,35 @@ pub async fn nodes_find_each_other_through_a_registry(cluster: &Cluster) {
     for node in fleet.iter() {
         wait_for("a ring of three", || node.up().len() == 3).await;
     }
+}
+
+/// Nodes that dial nobody before there is a reason to.
+fn on_demand() -> Options {
+    let mut options = Options::default();
+    options.link.dial_ahead = 0;
+    options
+}
+
+pub async fn in_a_large_fleet_a_peer_is_dialled_when_it_is_first_asked(cluster: &Cluster) {
+    let fleet = cluster.fleet(3, on_demand(), Origin::plain()).await;
+    for node in fleet.iter() {
+        assert_eq!(node.up(), BTreeSet::from([fleet.addrs[node.number].clone()]));
+    }
+    for key in [fleet.key_of(1, "remote"), fleet.key_of(0, "own")] {
+        assert_eq!(fleet[0].value(&key).await, value_of(&key));
+    }
+    assert_eq!(fleet[0].up(), BTreeSet::from([fleet.addrs[0].clone(), fleet.addrs[1].clone()]));
+    assert_eq!((fleet[0].stat("peer_dials"), fleet[2].stat("peer_dials")), (1, 0));
+    assert_eq!(fleet.origin.loads_at(1, &fleet.key_of(1, "remote")), 1);
+}
+
+pub async fn in_a_large_fleet_a_removal_reaches_members_that_were_never_asked(cluster: &Cluster) {
+    let fleet = cluster.fleet(3, on_demand(), Origin::plain()).await;
+    let key = fleet.key_of(0, "removed");
+    fleet[1].value(&key).await;
+    assert!(fleet[0].group.peek(&key).is_some() && fleet[1].group.peek(&key).is_some());
+    // Node 2 has asked nobody, and nobody has asked it.
+    let report = within("a removal", fleet[2].group.remove(&key)).await.expect("a removal");
+    assert_eq!(report.unacknowledged, Vec::<String>::new());
+    assert!(fleet.iter().all(|node| node.group.peek(&key).is_none()));
 }

@@ -16,6 +16,7 @@ pub mod life;
 pub mod limits;
 pub mod loading;
 pub mod lying_peers;
+pub mod many;
 pub mod membership;
 mod nodes;
 mod origin;
@@ -104,6 +105,13 @@ macro_rules! conformance {
                 the_empty_value_is_a_value
                 a_mismatch_of_rings_is_answered_from_cache_and_origin_and_counted
             ]
+            many: [
+                many_keys_are_answered_in_their_order
+                many_keys_of_one_owner_leave_in_one_message
+                each_of_many_keys_has_its_own_error
+                of_many_keys_those_in_time_are_answered
+                a_dropped_get_of_many_leaves_no_waiter_and_harms_no_other
+            ]
             removal: [
                 a_removal_reaches_every_node
                 a_load_under_way_at_a_removal_serves_who_waits_and_enters_no_cache
@@ -185,6 +193,8 @@ macro_rules! conformance {
                 a_destroyed_group_is_gone_and_can_be_made_again
                 a_new_list_of_peers_moves_ownership
                 nodes_find_each_other_through_a_registry
+                in_a_large_fleet_a_peer_is_dialled_when_it_is_first_asked
+                in_a_large_fleet_a_removal_reaches_members_that_were_never_asked
             ]
             churn: [
                 joins_and_leaves_under_load_show_in_no_answer

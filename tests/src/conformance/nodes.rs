@@ -175,6 +175,18 @@ impl AnyGroup {
         on!(Of, &self.0, |group| group.lookup(key))
     }
 
+    pub async fn get_many<K: AsRef<str> + Sync>(&self, keys: &[K]) -> Vec<Result<ByteView, Error>> {
+        on!(Of, &self.0, |group| group.get_many(keys))
+    }
+
+    pub async fn get_many_within<K: AsRef<str> + Sync>(
+        &self,
+        keys: &[K],
+        limit: Duration,
+    ) -> Vec<Result<ByteView, Error>> {
+        on!(Of, &self.0, |group| group.get_many_within(keys, limit))
+    }
+
     pub async fn remove(&self, key: &str) -> Result<RemoveReport, Error> {
         on!(Of, &self.0, |group| group.remove(key))
     }

@@ -1,0 +1,224 @@
+//! Look-ups, as callers make them: of one key, or of many at once.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::select;
+use groupcache_core::{Answer, Failure, FailureKind, HashedKey, Load, LoadRequest, Refused, Route, Ticket};
+
+use super::wait::{Gathering, Promise, Promised, Waiter, promise};
+use super::{Engine, Fx};
+use crate::rt::BoxFuture;
+
+impl Engine {
+    /// What is known of a key right now, without waiting or loading.
+    pub(crate) fn peek(&self, key: &HashedKey<'_>) -> Option<Answer> {
+        self.read(self.shard_of(key)).get_with(key, || self.clock.now())
+    }
+
+    /// Looks a key up for a peer, without waiting or loading.
+    pub(crate) fn serve(&self, key: &HashedKey<'_>) -> Option<Answer> {
+        let shard = self.read(self.shard_of(key));
+        shard.note_served();
+        shard.get_with(key, || self.clock.now())
+    }
+
+    /// Looks a key up, and starts or joins its load where it is not there. To be awaited, for `limit` at most. Cancel-safe: dropped, it leaves no waiter
+    /// behind.
+    pub(crate) fn look_up(
+        self: &Arc<Self>,
+        key: &HashedKey<'_>,
+        limit: Duration,
+        route: Route,
+    ) -> LookUp<'_> {
+        match self.peek(key) {
+            Some(answer) => LookUp::Known(Some(answer)),
+            None => self.load(key, limit, route),
+        }
+    }
+
+    /// Like [`look_up`](Self::look_up) for who has looked already.
+    pub(crate) fn load(self: &Arc<Self>, key: &HashedKey<'_>, limit: Duration, route: Route) -> LookUp<'_> {
+        let (promise, promised) = promise();
+        match self.begin(key, promise, limit, route) {
+            Ok(Load::Ready { answer, .. }) => LookUp::Known(Some(answer)),
+            Ok(Load::Wait(ticket)) => LookUp::Waits(Waiting {
+                engine: self,
+                ticket: Some(ticket),
+                promised,
+                // The flight itself ends at the load time-out: only who leaves earlier needs a timer.
+                timer: (limit < self.config.shard.load_timeout).then(|| self.rt.sleep(limit)),
+            }),
+            Err(refused) => LookUp::Known(Some(Err(refused.error.into()))),
+        }
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        key: &HashedKey<'_>,
+        promise: Promise,
+        limit: Duration,
+        route: Route,
+    ) -> Result<Load<Waiter>, Refused<Waiter>> {
+        let now = self.clock.now();
+        let deadline = now.saturating_add(limit.min(self.config.shard.load_timeout));
+        let request = LoadRequest::new(*key, Waiter::Answer(promise), deadline).route(route);
+        let mut fx = Fx::new();
+        let load = self.with_shard(self.shard_of(key), |shard| shard.load(now, request, &mut fx));
+        self.carry_out(&mut fx);
+        load
+    }
+
+    /// Looks many keys up at once, and waits for the loads of those that are not there: for `limit` at most, after which the answers that are not there
+    /// are failures. One answer for each key, in the order of `keys`. Each shard is locked once or twice, and what is asked of a peer leaves together.
+    /// Cancel-safe as [`look_up`](Self::look_up).
+    pub(crate) async fn look_up_many(
+        self: &Arc<Self>,
+        keys: &[HashedKey<'_>],
+        limit: Duration,
+    ) -> Vec<Answer> {
+        let mut by_shard: Vec<u32> = (0..keys.len() as u32).collect();
+        by_shard.sort_unstable_by_key(|&index| self.shard_of(&keys[index as usize]));
+        let answers = self.peek_many(keys, &by_shard);
+        by_shard.retain(|&index| answers[index as usize].is_none());
+        let gathering = Gathering::new(answers);
+        if by_shard.is_empty() {
+            return gathering.take();
+        }
+        let waiting = self.begin_many(keys, &by_shard, &gathering, limit);
+        if limit >= self.config.shard.load_timeout {
+            (&gathering).await;
+        } else {
+            select(&gathering, self.rt.sleep(limit)).await;
+        }
+        // Takes back what is still open, before that is answered in its place.
+        drop(waiting);
+        gathering.take()
+    }
+
+    /// What is known of keys, which `by_shard` lists shard by shard.
+    fn peek_many(&self, keys: &[HashedKey<'_>], by_shard: &[u32]) -> Vec<Option<Answer>> {
+        let mut answers = vec![None; keys.len()];
+        let now = self.clock.now();
+        for run in self.runs(keys, by_shard) {
+            let shard = self.read(self.shard_of(&keys[run[0] as usize]));
+            for &index in run {
+                answers[index as usize] = shard.get(now, &keys[index as usize]);
+            }
+        }
+        answers
+    }
+
+    fn begin_many(
+        self: &Arc<Self>,
+        keys: &[HashedKey<'_>],
+        by_shard: &[u32],
+        gathering: &Gathering,
+        limit: Duration,
+    ) -> WaitingForMany<'_> {
+        let now = self.clock.now();
+        let deadline = now.saturating_add(limit.min(self.config.shard.load_timeout));
+        let mut tickets = Vec::with_capacity(by_shard.len());
+        let mut at_once = Vec::new();
+        let mut fx = Fx::new();
+        for run in self.runs(keys, by_shard) {
+            self.with_shard(self.shard_of(&keys[run[0] as usize]), |shard| {
+                for &index in run {
+                    let waiter = Waiter::OneOf(gathering.promise(index));
+                    let request = LoadRequest::new(keys[index as usize], waiter, deadline);
+                    match shard.load(now, request, &mut fx) {
+                        Ok(Load::Wait(ticket)) => tickets.push((index, ticket)),
+                        Ok(Load::Ready { answer, waiter }) => at_once.push((waiter, answer)),
+                        Err(refused) => at_once.push((refused.waiter, Err(refused.error.into()))),
+                    }
+                }
+            });
+        }
+        at_once.into_iter().for_each(|(waiter, answer)| waiter.answer(answer));
+        self.carry_out(&mut fx);
+        WaitingForMany { engine: self, gathering: gathering.clone(), tickets }
+    }
+
+    /// `by_shard`, cut where another shard begins.
+    fn runs<'a>(&self, keys: &[HashedKey<'_>], by_shard: &'a [u32]) -> impl Iterator<Item = &'a [u32]> {
+        let shard = |index: u32| self.shard_of(&keys[index as usize]);
+        by_shard.chunk_by(move |&a, &b| shard(a) == shard(b))
+    }
+
+    /// Takes a waiter back.
+    fn take_back(self: &Arc<Self>, ticket: Ticket) {
+        let now = self.clock.now();
+        let mut fx = Fx::new();
+        let waiter = self.with_shard(ticket.shard(), |shard| shard.cancel(now, ticket, &mut fx));
+        drop(waiter);
+        self.carry_out(&mut fx);
+    }
+}
+
+/// A look-up under way. Small, and no larger than it is while it waits: a stampede is many of these.
+pub(crate) enum LookUp<'a> {
+    /// Taken when it is polled.
+    Known(Option<Answer>),
+    Waits(Waiting<'a>),
+}
+
+impl Future for LookUp<'_> {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        match &mut *self {
+            Self::Known(answer) => answer.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Waits(waiting) => waiting.poll_answer(context),
+        }
+    }
+}
+
+/// A caller that waits. Dropped before it was served, it takes its waiter back.
+pub(crate) struct Waiting<'a> {
+    engine: &'a Arc<Engine>,
+    ticket: Option<Ticket>,
+    promised: Promised,
+    timer: Option<BoxFuture<'static, ()>>,
+}
+
+impl Waiting<'_> {
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Answer> {
+        if let Poll::Ready(answer) = self.promised.poll_unpin(context) {
+            self.ticket = None;
+            return Poll::Ready(answer);
+        }
+        match self.timer.as_mut().map(|timer| timer.poll_unpin(context)) {
+            Some(Poll::Ready(())) => Poll::Ready(Err(Failure::new(FailureKind::Deadline))),
+            Some(Poll::Pending) | None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.engine.take_back(ticket);
+        }
+    }
+}
+
+/// A caller that waits for several answers. Dropped, it takes back the waiters of those that are still to come.
+struct WaitingForMany<'a> {
+    engine: &'a Arc<Engine>,
+    gathering: Gathering,
+    tickets: Vec<(u32, Ticket)>,
+}
+
+impl Drop for WaitingForMany<'_> {
+    fn drop(&mut self) {
+        for (index, ticket) in self.tickets.drain(..) {
+            if self.gathering.is_open(index) {
+                self.engine.take_back(ticket);
+            }
+        }
+    }
+}
