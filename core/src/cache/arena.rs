@@ -136,6 +136,7 @@ impl<T: Content> Arena<T> {
         &mut self.slots[id as usize]
     }
 
+    #[cfg(any(test, feature = "__invariants"))]
     pub(super) fn item(&self, id: u32) -> Option<&T> {
         self.slots.get(id as usize)?.item.as_ref()
     }
