@@ -143,6 +143,8 @@ impl Link {
         if self.state != State::Leaving {
             return Disposition::Stale;
         }
+        // Its breaker, if it was open, is closed: failures count anew.
+        self.failures_in_a_row = 0;
         self.state = match self.connection {
             Some(_) => State::Up { since: now },
             None if self.on_demand => State::Idle,

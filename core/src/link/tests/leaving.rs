@@ -248,3 +248,20 @@ fn what_was_in_flight_on_a_connection_that_is_gone_makes_room_for_what_waits() {
     assert_eq!(bench.settled(), [(1, false)]);
     assert_eq!(bench.sent()[0].1, [2]);
 }
+
+#[test]
+fn a_peer_that_is_back_is_trusted_anew_whatever_its_breaker_was() {
+    let mut bench = Bench::up(|config| config.failure_threshold = one(2));
+    for n in 0..2 {
+        bench.fetch(n).unwrap();
+        let (batch, ..) = bench.sent()[0];
+        bench.close(batch, BatchEnd::Failed(None));
+    }
+    bench.sleep_to_wake();
+    bench.fetch(2).unwrap();
+    let (probe, ..) = bench.sent()[0];
+    bench.leave();
+    assert_eq!(bench.come_back(), Disposition::Applied);
+    bench.close(probe, BatchEnd::Failed(None));
+    assert!(bench.link.is_connected(), "one failure of two");
+}
