@@ -168,7 +168,9 @@ impl Model {
     /// Whether the key may be known not to exist.
     pub(super) fn is_missing(&self, key: &KeyId, now: Instant) -> bool {
         let after = self.floor(key) + 1;
-        self.may_miss.get(key).is_some_and(|known| known.range(after..).any(|(_, &until)| until > now))
+        self.may_miss
+            .get(key)
+            .is_some_and(|known| known.range(after..).any(|(_, &until)| super::lives(until, now)))
     }
 
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
