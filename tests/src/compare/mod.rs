@@ -1,6 +1,6 @@
 //! groupcache side by side with what a user would pick instead, for the program `compare`.
 //!
-//! One [`Subject`] is one thing that is compared: it measures every contender in interleaved [`rounds`], and answers a [`Report`]: rows of samples, and
+//! One [`Subject`] is one thing that is compared: it measures every contender in interleaved rounds, and answers a [`Report`]: rows of samples, and
 //! the targets held against them. Times on a machine that others use mean little, so what is claimed is a ratio of contenders that took turns, or
 //! a count.
 
