@@ -149,12 +149,14 @@ impl Engine {
         by_shard.chunk_by(move |&a, &b| shard(a) == shard(b))
     }
 
-    /// Takes a waiter back.
+    /// Takes a waiter back. Who leaves at its limit, and takes what there is, has this for its answer.
     fn take_back(self: &Arc<Self>, ticket: Ticket) {
         let now = self.clock.now();
         let mut fx = Fx::new();
         let waiter = self.with_shard(ticket.shard(), |shard| shard.cancel(now, ticket, &mut fx));
-        drop(waiter);
+        if let Some(waiter) = waiter {
+            waiter.answer(Err(Failure::new(FailureKind::Deadline)));
+        }
         self.carry_out(&mut fx);
     }
 }

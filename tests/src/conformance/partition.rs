@@ -275,21 +275,20 @@ pub async fn a_full_queue_to_a_peer_is_passed_over_at_once(cluster: &Cluster) {
     let (fleet, proxies) = cluster.behind_proxies(2, options, Origin::plain()).await;
     let keys = fleet.keys_of(1, "queued", 42);
     proxies[1].freeze();
-    // One is sent, one waits its turn, and both for their owner; for the others there is no room.
-    let (held, others) = keys.split_at(2);
+    // One is sent, with another that came before it had left or without, and one may wait its turn; for the others there is no room.
+    let others = keys.len() as u64 - 3;
+    let started = Instant::now();
     let asked = async {
-        wait_for("callers that wait", || fleet[0].stat("waiters") == 2).await;
-        let started = Instant::now();
-        for key in others {
-            assert_eq!(fleet[0].value(key).await, value_of(key));
-        }
+        wait_for("gets past the full queue", || {
+            fleet[0].stat("peer_refused_full") >= others && fleet[0].stat("waiters") <= 3
+        })
+        .await;
         let took = started.elapsed();
-        assert!(took < Duration::from_secs(1), "40 gets past a full queue took {took:?}");
-        assert!(fleet[0].stat("peer_refused_full") >= others.len() as u64);
+        assert!(took < Duration::from_secs(1), "{others} gets past a full queue took {took:?}");
         proxies[1].heal();
     };
-    let (values, ()) = join(join_all(held.iter().map(|key| fleet[0].value(key))), asked).await;
-    assert_eq!(values, [value_of(&held[0]), value_of(&held[1])]);
+    let (values, ()) = join(join_all(keys.iter().map(|key| fleet[0].value(key))), asked).await;
+    assert_eq!(values, keys.iter().map(|key| value_of(key)).collect::<Vec<_>>());
 }
 
 /// What befalls a proxy next. The same in every run: only the machine's own pace differs.
