@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use groupcache_core::{
-    BatchEnd, BatchId, Call, DialId, Disposition, Effects, Failure, FailureKind, FetchItem, FlightId,
+    Batch, BatchEnd, BatchId, Call, DialId, Disposition, Effects, Failure, FailureKind, FetchItem, FlightId,
     GroupConfig, GroupId, HashedKey, Instant, Intent, Key, Link, LinkConfig, LinkRefused, LoadRequest,
     Member, Outcome, PeerId, Placement, Protocol, Ring, RingEpoch, Shard, ShardConfig, Value, Wake,
 };
@@ -19,7 +19,8 @@ use self::breaker::Breaker;
 /// Each fetch that was taken is settled once, by its deadline, or cancelled; batches keep to their limits and windows; a refusal changes nothing;
 /// a wake is never for nothing; what has room is sent; the breaker opens and half-opens when it should; behind a close nothing is left. A peer that
 /// leaves in order, by the ring or by its connection, keeps its promises: what is in flight is not settled by that, nor by anything that becomes of
-/// another connection; and the link closes as soon as nothing is in flight.
+/// another connection; and the link closes as soon as nothing is in flight. A batch that is topped up takes along all that waits, within its limits, and
+/// none is formed beside it until it was; a link on demand dials when it is first asked, and once.
 pub fn link(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     if let Ok(mut bench) = Bench::new(&mut bytes) {
@@ -43,6 +44,11 @@ struct Bench {
     dials: Vec<DialId>,
     awaited: Option<DialId>,
     connection: Option<DialId>,
+    /// Batches that the link wants topped up before they are sent, as they were formed.
+    unsent: BTreeMap<BatchId, Batch>,
+    /// Whether the link dials only when it is asked, and whether it has yet to.
+    on_demand: bool,
+    is_idle: bool,
     /// Whether the peer has left the ring.
     left: bool,
     closed: bool,
@@ -70,12 +76,17 @@ impl Bench {
         config.max_queue = limit(*bytes.choose(&[1, 4, 8192])?);
         config.failure_threshold = limit(*bytes.choose(&[1, 2, 5])?);
         config.connect_timeout = Duration::from_millis(*bytes.choose(&[1, 500])?);
+        config.top_up = bytes.ratio(1, 3)?;
         let now = Instant::from_nanos(*bytes.choose(&[0, 1 << 40, u64::MAX - (1 << 50)])?);
+        let on_demand = bytes.ratio(1, 4)?;
         let mut out = Effects::new();
-        let link = Link::new((PEER, 0), "peer:1".into(), config.clone(), bytes.arbitrary()?, now, &mut out);
+        let link = new_link(0, &config, bytes.arbitrary()?, now, on_demand, &mut out);
         let mut bench = Self {
             link,
             out,
+            unsent: BTreeMap::new(),
+            on_demand,
+            is_idle: on_demand,
             config,
             now,
             taken: BTreeMap::new(),
@@ -91,6 +102,7 @@ impl Bench {
         };
         bench.check();
         if bytes.ratio(3, 4)? {
+            bench.want();
             bench.connected(bench.dials[0], Protocol::Batched);
         }
         Ok(bench)
@@ -99,9 +111,10 @@ impl Bench {
     /// The peer is back after its link was closed: it has a new one.
     fn renew(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         self.generation += 1;
-        let (peer, config) = ((PEER, self.generation), self.config.clone());
-        self.link = Link::new(peer, "peer:1".into(), config, bytes.arbitrary()?, self.now, &mut self.out);
+        let seed = bytes.arbitrary()?;
+        self.link = new_link(self.generation, &self.config, seed, self.now, self.on_demand, &mut self.out);
         (self.left, self.closed, self.breaker) = (false, false, Breaker::new());
+        self.is_idle = self.on_demand;
         self.check();
         Ok(())
     }
@@ -111,7 +124,8 @@ impl Bench {
             self.renew(bytes)?;
         }
         let (now, out) = (self.now, &mut self.out);
-        match bytes.int_in_range(0..=36)? {
+        match bytes.int_in_range(0..=41)? {
+            21..=24 | 31..=32 if self.dials.is_empty() => self.want(),
             0..=9 => self.fetch(bytes)?,
             10..=15 => self.reply(bytes)?,
             16..=18 => self.end_batch(bytes)?,
@@ -147,8 +161,11 @@ impl Bench {
             35 => {
                 let disposition = self.link.handle_returned(now, out);
                 assert_eq!(disposition == Disposition::Applied, self.left);
+                self.is_idle |= self.left && self.on_demand && self.connection.is_none();
                 self.left = false;
             }
+            36 => self.want(),
+            37..=40 => self.top_up(bytes)?,
             // A step back in time, seen by a call that changes nothing else.
             _ => {
                 let _ = self.link.handle_timeout(now.saturating_sub(Duration::from_secs(1)), out);
@@ -164,6 +181,44 @@ impl Bench {
             Some(dial) if bytes.ratio(4, 5)? => Ok(dial),
             _ => bytes.choose(&self.dials).copied(),
         }
+    }
+
+    /// Something is to be told to the peer.
+    fn want(&mut self) {
+        let disposition = self.link.want_connection(self.now, &mut self.out);
+        assert_eq!(disposition == Disposition::Applied, self.is_idle);
+        self.check();
+        assert!(!self.is_idle);
+    }
+
+    /// Whoever sends a batch is about to: what waits goes along.
+    fn top_up(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+        let known: Vec<BatchId> = self.unsent.keys().copied().collect();
+        if known.is_empty() {
+            return Ok(());
+        }
+        let id = *bytes.choose(&known)?;
+        let mut batch = self.unsent.remove(&id).expect("it was listed");
+        let (before, queued) = (batch.items.clone(), self.queued());
+        let disposition = self.link.top_up(self.now, &mut batch, &mut self.out);
+        let Some(sent) = self.open.get_mut(&id) else {
+            assert_eq!(disposition, Disposition::Stale, "nobody wants it any more");
+            assert_eq!(batch.items.len(), before.len());
+            return Ok(());
+        };
+        assert_eq!(disposition, Disposition::Applied);
+        let flights = |items: &[FetchItem]| items.iter().map(|item| item.flight).collect::<Vec<_>>();
+        assert_eq!(flights(&batch.items[..before.len()]), flights(&before), "what it had stays in its place");
+        let added = &batch.items[before.len()..];
+        assert!(added.len() <= queued && (added.is_empty() || Some(sent.dial) == self.connection));
+        assert!(added.iter().all(|item| item.deadline > self.now && self.taken.contains_key(&item.flight)));
+        sent.flights.extend(added.iter().map(|item| Some(item.flight)));
+        let (sizes, deadline) = (&self.config, batch.items.iter().map(|item| item.deadline).max());
+        let size: usize = batch.items.iter().map(|item| item.key.as_bytes().len()).sum();
+        assert!(added.is_empty() || size <= sizes.max_batch_bytes.get());
+        assert!(batch.items.len() <= sizes.max_batch_keys.get() as usize);
+        assert_eq!(Some(batch.deadline), deadline);
+        Ok(())
     }
 
     fn connected(&mut self, dial: DialId, protocol: Protocol) {
@@ -212,7 +267,7 @@ impl Bench {
         let open = self.open_but_on(None);
         let disposition = self.link.handle_left(self.now, &mut self.out);
         assert_eq!(disposition == Disposition::Stale, self.left);
-        (self.left, self.awaited) = (true, None);
+        (self.left, self.awaited, self.is_idle) = (true, None, false);
         self.check();
         assert_eq!(self.open_but_on(None), open, "a promise is broken by a peer that leaves the ring");
         assert_eq!(self.queued(), 0);
@@ -355,7 +410,11 @@ impl Bench {
                     assert_eq!(Some(batch.dial), self.connection, "a batch goes out by what takes calls");
                     let sent = Sent { flights, dial: batch.dial, protocol: batch.protocol, accepted: false };
                     assert!(!self.over.contains(&batch.batch), "an id is given twice");
+                    assert!(!self.awaits_top_up(), "a batch is formed beside one that is not sent");
                     assert!(self.open.insert(batch.batch, sent).is_none());
+                    if self.config.top_up && batch.protocol == Protocol::Batched {
+                        self.unsent.insert(batch.batch, batch);
+                    }
                 }
                 Intent::AbortFetch { batch, .. } => {
                     let aborted = self.open.remove(&batch).expect("only an open batch is aborted");
@@ -366,11 +425,11 @@ impl Bench {
                 Intent::Connect { peer, dial, .. } => {
                     assert!(peer == PEER && !self.left && !self.dials.contains(&dial));
                     self.dials.push(dial);
-                    self.awaited = Some(dial);
+                    (self.awaited, self.is_idle) = (Some(dial), false);
                 }
                 Intent::Forget { peer } => {
                     assert!(peer == PEER && self.left && !self.closed);
-                    (self.closed, self.connection) = (true, None);
+                    (self.closed, self.connection, self.is_idle) = (true, None, false);
                 }
                 other => panic!("a link does not ask for {other:?}"),
             }
@@ -401,10 +460,18 @@ impl Bench {
         );
     }
 
+    /// Whether what is to be fetched waits to go along with a batch.
+    fn awaits_top_up(&self) -> bool {
+        let is_here = |id| self.open.get(id).is_some_and(|sent| Some(sent.dial) == self.connection);
+        self.unsent.keys().any(is_here)
+    }
+
     /// Nothing waits in the queue of a peer that has room.
     fn check_room(&self, unaccepted: usize) {
         let window = self.config.window.min(self.config.single_window).get() as usize;
-        let is_full = unaccepted >= window || self.open.len() >= self.config.max_open_batches.get() as usize;
+        let is_full = unaccepted >= window
+            || self.open.len() >= self.config.max_open_batches.get() as usize
+            || self.awaits_top_up();
         assert!(!self.link.is_connected() || self.queued() == 0 || is_full, "fetches wait for nothing");
     }
 
@@ -416,6 +483,21 @@ impl Bench {
         assert_eq!(self.link.next_wake(), Wake::Idle);
         let item = supply()[0].clone();
         assert_eq!(self.link.fetch(self.now, item, &mut self.out), Err(LinkRefused::Closed));
+    }
+}
+
+fn new_link(
+    generation: u32,
+    config: &LinkConfig,
+    seed: u64,
+    now: Instant,
+    on_demand: bool,
+    out: &mut Effects<()>,
+) -> Link {
+    let (peer, config) = ((PEER, generation), config.clone());
+    match on_demand {
+        true => Link::on_demand(peer, "peer:1".into(), config, seed, now),
+        false => Link::new(peer, "peer:1".into(), config, seed, now, out),
     }
 }
 
