@@ -101,7 +101,7 @@ impl fmt::Display for RingError {
             Self::UnknownScheme(name) => {
                 write!(
                     f,
-                    "no placement scheme is named `{name}`: there are `slots/1`, `slots/1/18` and `go-seed`"
+                    "no placement scheme is named `{name}`: there are `slots/1`, `slots/1/18`, `slots/1/20` and `go-seed`"
                 )
             }
         }

@@ -43,7 +43,7 @@ use crate::id::PeerId;
 /// Two nodes that have the same members (by name and weight) and the same scheme agree on every answer, whatever ids, epochs and, but for
 /// `go-seed`, order they have them in; [`fingerprint`](Self::fingerprint) tells whether that is so. A ring may be empty: then nobody owns anything.
 ///
-/// Memory on 64 bits: 28 bytes a member besides its name, and the scheme's tables. `slots/1`: 192 KiB, `slots/1/18`: 768 KiB, both with 8 bytes
+/// Memory on 64 bits: 28 bytes a member besides its name, and the scheme's tables. `slots/1`: 192 KiB, `slots/1/18`: 768 KiB, `slots/1/20`: 3 MiB, each with 8 bytes
 /// a member and 16 a unit of weight more; `go-seed`: 508 bytes a member. A clone shares members and tables; it copies 4 bytes a member.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ring {
@@ -59,7 +59,7 @@ impl Ring {
     ///
     /// `go-seed` takes the members in the order in which the Go nodes are given them; the other schemes take any order.
     ///
-    /// Cost: `slots/1` O(2^16 x sum of weights), about 0.1 ms for each unit of weight, `slots/1/18` four times that; `go-seed` O(n log n), about
+    /// Cost: `slots/1` O(2^16 x sum of weights), about 0.1 ms for each unit of weight, `slots/1/18` four times that, `slots/1/20` sixteen times; `go-seed` O(n log n), about
     /// 2 microseconds a member. Where there is a ring already, [`rebuild`](Self::rebuild) costs less.
     ///
     /// # Errors

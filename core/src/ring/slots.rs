@@ -18,12 +18,15 @@ use crate::canary::{self, Canary};
 pub(super) const BITS: u32 = 16;
 /// 2^18 slots: `slots/1/18`.
 pub(super) const BITS_LARGE: u32 = 18;
+/// 2^20 slots: `slots/1/20`.
+pub(super) const BITS_HUGE: u32 = 20;
 /// The most tickets that a member may have: a ticket's number fits a byte.
 pub(super) const MAX_WEIGHT: u32 = 256;
 
-/// Fewer than 16 slots a member would balance badly and build slowly.
+/// Fewer than 16 slots a member would balance badly and build slowly; and a member's index has 16 bits.
 pub(super) const fn max_members(bits: u32) -> usize {
-    1 << (bits - 4)
+    let members = 1 << (bits - 4);
+    if members > u16::MAX as usize { u16::MAX as usize } else { members }
 }
 
 /// The first step of SplitMix64: 2^64 divided by the golden ratio.
@@ -45,7 +48,7 @@ const fn slot_hash(slot: usize) -> u64 {
 
 /// Who owns each slot, and by which ticket.
 ///
-/// Memory: 3 bytes a slot (192 KiB for `slots/1`, 768 KiB for `slots/1/18`), 16 a ticket and 8 a member. A clone shares it.
+/// Memory: 3 bytes a slot (192 KiB for `slots/1`, 768 KiB for `slots/1/18`, 3 MiB for `slots/1/20`), 16 a ticket and 8 a member. A clone shares it.
 ///
 /// The winning ticket is kept instead of its score: the score is one `mix` away, and the number is a byte rather than eight.
 #[derive(Clone, PartialEq, Eq)]

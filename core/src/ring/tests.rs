@@ -156,8 +156,8 @@ fn as_many_members_are_taken_as_a_scheme_places() {
 
 #[test]
 fn limits_are_as_documented() {
-    assert_eq!(Placement::ALL.map(Placement::max_weight), [256, 256, 1]);
-    assert_eq!(Placement::ALL.map(Placement::max_members), [4096, 16_384, 65_535]);
+    assert_eq!(Placement::ALL.map(Placement::max_weight), [256, 256, 256, 1]);
+    assert_eq!(Placement::ALL.map(Placement::max_members), [4096, 16_384, 65_535, 65_535]);
     let ring = ring(Placement::Slots, vec![named(&["a:1"])[0].clone().with_weight(256)]);
     assert_eq!(ring.owner(b"key").map(Member::weight), Some(256));
 }
@@ -200,7 +200,12 @@ fn slots_do_not_depend_on_order_ids_or_epoch() {
 
 #[test]
 fn a_rebuilt_ring_equals_one_built_from_scratch() {
-    for (placement, rounds) in [(Placement::Slots, 60), (Placement::SlotsLarge, 8), (Placement::GoSeed, 60)] {
+    for (placement, rounds) in [
+        (Placement::Slots, 60),
+        (Placement::SlotsLarge, 8),
+        (Placement::SlotsHuge, 3),
+        (Placement::GoSeed, 60),
+    ] {
         let mut rng = SplitMix64::new(11);
         let mut ring = ring(placement, vec![]);
         let mut members: Vec<Member> = Vec::new();
@@ -371,6 +376,7 @@ fn slots_balance_as_measured() {
         (Placement::Slots, 10, 1.02),
         (Placement::Slots, 100, 1.09),
         (Placement::SlotsLarge, 10, 1.01),
+        (Placement::SlotsHuge, 10, 1.005),
     ] {
         let found = mean(placement, n);
         assert!((found - expected).abs() < 0.015, "{placement}, {n} members: {found}");
@@ -416,6 +422,7 @@ fn fingerprints_tell_schemes_names_and_weights_apart_and_nothing_else() {
     let mut prints = vec![
         print(Placement::Slots, named(&["a:1", "b:1"])),
         print(Placement::SlotsLarge, named(&["a:1", "b:1"])),
+        print(Placement::SlotsHuge, named(&["a:1", "b:1"])),
         print(Placement::GoSeed, named(&["a:1", "b:1"])),
         print(Placement::GoSeed, named(&["b:1", "a:1"])),
         print(Placement::Slots, heavier),

@@ -46,7 +46,7 @@ def fingerprint(scheme, members):
 
 
 def slots(scheme, members, keys):
-    bits = {"slots/1": 16, "slots/1/18": 18}[scheme]
+    bits = {"slots/1": 16, "slots/1/18": 18, "slots/1/20": 20}[scheme]
     ordered = sorted(members, key=lambda m: m[0].encode())
     drawn = [tickets(m) for m in ordered]
 
@@ -107,12 +107,13 @@ def main():
         slots("slots/1", [("b:1", 2), ("a:1", 1), ("knoten-ü:1", 3), ("c:1", 4), ("B:1", 1)], keys),
         slots("slots/1", [("big:1", 256), ("small:1", 9)], keys),
         slots("slots/1/18", [("127.0.0.1:6326", 1), ("127.0.0.1:6324", 2), ("127.0.0.1:6325", 1)], keys),
+        slots("slots/1/20", [("127.0.0.1:6326", 1), ("127.0.0.1:6324", 2), ("127.0.0.1:6325", 1)], keys),
         go_seed([name for name, _ in three], keys),
         go_seed(collisions["peers"], [k.encode() for k in collisions["keys"][:40]]),
         go_seed(collisions["peers"][::-1], [k.encode() for k in collisions["keys"][:40]]),
         go_seed(["only:1"], keys[:3]),
     ]
-    empty = {scheme: fingerprint(scheme, []) for scheme in ("slots/1", "slots/1/18", "go-seed")}
+    empty = {scheme: fingerprint(scheme, []) for scheme in ("slots/1", "slots/1/18", "slots/1/20", "go-seed")}
     lines = ",\n".join(json.dumps(fleet, ensure_ascii=False) for fleet in fleets)
     out = f'{{"empty_fingerprints": {json.dumps(empty)},\n"fleets": [\n{lines}\n]}}\n'
     (HERE / "placement_vectors.json").write_text(out)

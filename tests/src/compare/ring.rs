@@ -4,7 +4,7 @@ mod schemes;
 
 use std::hint::black_box;
 
-use self::schemes::{Placed, SCHEMES, SLOTS, SLOTS_LARGE, Scheme};
+use self::schemes::{Placed, SCHEMES, SLOTS, SLOTS_HUGE, SLOTS_LARGE, Scheme};
 use super::random::{Random, mix};
 use super::{Bound, Outcome, Progress, Report, Samples, Setting, Subject, take_turns, thread_time};
 
@@ -67,11 +67,11 @@ fn targets(report: &mut Report) {
         let measured = median(report, LOOKUP, nodes, &SLOTS);
         report.demand(format!("look-up among {nodes} nodes, slots/1, ns"), Bound::AtMost(5.0), measured);
     }
-    // A larger fleet takes the larger table.
-    for (nodes, scheme, most) in [(10, SLOTS, 1.03), (100, SLOTS_LARGE, 1.07), (1000, SLOTS_LARGE, 1.15)] {
-        let measured = median(report, PEAK, nodes, &scheme);
+    // A larger fleet takes the larger table. The exact one: what is counted on keys has the keys' own chance on top, whoever places them.
+    for (nodes, scheme, most) in [(10, SLOTS, 1.03), (100, SLOTS_LARGE, 1.07), (1000, SLOTS_HUGE, 1.15)] {
+        let measured = median(report, EXACT, nodes, &scheme);
         report.demand(
-            format!("peak to mean at {nodes} nodes, {}", scheme.name),
+            format!("exact peak to mean at {nodes} nodes, {}", scheme.name),
             Bound::AtMost(most),
             measured,
         );

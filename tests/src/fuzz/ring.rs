@@ -17,11 +17,12 @@ pub fn ring(data: &[u8]) {
 const KEYS: u32 = 64;
 
 fn run(bytes: &mut Unstructured<'_>) -> Result<()> {
-    let large = if bytes.ratio(1, 8)? { Placement::SlotsLarge } else { Placement::Slots };
+    let slots = [Placement::SlotsLarge, Placement::SlotsLarge, Placement::SlotsLarge, Placement::SlotsHuge];
+    let large = if bytes.ratio(1, 8)? { *bytes.choose(&slots)? } else { Placement::Slots };
     let placement = *bytes.choose(&[large, Placement::GoSeed])?;
     let mut ring = Ring::empty(placement, RingEpoch::new(0));
     // More in one input finds nothing more, and tables of slots take their time.
-    for _ in 0..if placement == Placement::SlotsLarge { 2 } else { 8 } {
+    for _ in 0..if placement == Placement::Slots || placement == Placement::GoSeed { 8 } else { 2 } {
         let mut members = ring.members().to_vec();
         for _ in 0..bytes.int_in_range(1..=2)? {
             change(bytes, placement, &mut members)?;

@@ -183,7 +183,9 @@ impl World {
         let shard = &self.plan.node.shard;
         let lasts =
             self.plan.groups.iter().all(|group| group.ttl.is_none()) && self.plan.origin.with_ttl == 0;
-        lasts && shard.budget >= 1 << 20 && self.plan.node.placement != Placement::SlotsLarge
+        lasts
+            && shard.budget >= 1 << 20
+            && !matches!(self.plan.node.placement, Placement::SlotsLarge | Placement::SlotsHuge)
     }
 
     const fn settling_time(&self) -> Time {

@@ -199,7 +199,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "GROUPCACHE_ORIGIN_STALL", default_value = "10s", value_name = "DURATION", value_parser = duration)]
     pub(crate) origin_stall: Duration,
 
-    /// How keys are placed on the ring: `slots/1`, or `go-seed` to share a ring with Go nodes. The same on every node.
+    /// How keys are placed on the ring: `slots/1`, in fleets above 100 nodes `slots/1/18`, above 500 `slots/1/20`, or `go-seed` to share a ring with Go nodes. The same on every node.
     #[arg(long, env = "GROUPCACHE_PLACEMENT", default_value = "slots/1", value_name = "SCHEME", value_parser = placement)]
     pub(crate) placement: Placement,
 

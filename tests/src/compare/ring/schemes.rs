@@ -40,10 +40,13 @@ pub(super) const SLOTS: Scheme =
     Scheme { name: "groupcache slots/1", build: |names| ours(Placement::Slots, names) };
 pub(super) const SLOTS_LARGE: Scheme =
     Scheme { name: "groupcache slots/1/18", build: |names| ours(Placement::SlotsLarge, names) };
+pub(super) const SLOTS_HUGE: Scheme =
+    Scheme { name: "groupcache slots/1/20", build: |names| ours(Placement::SlotsHuge, names) };
 
 pub(super) const SCHEMES: &[Scheme] = &[
     SLOTS,
     SLOTS_LARGE,
+    SLOTS_HUGE,
     Scheme { name: "groupcache go-seed (crc32 x 50)", build: |names| ours(Placement::GoSeed, names) },
     Scheme { name: "golang/groupcache, crc32 x 50", build: |names| boxed(Points::crc32(names)) },
     Scheme { name: "fnv1-64 of md5 x 512", build: |names| boxed(Points::fnv1(names)) },

@@ -10,6 +10,7 @@ pub(super) fn order<'a>(placement: Placement, members: &'a [Member], key: &[u8])
     match placement {
         Placement::Slots => by_score(members, xxh3_64(key) >> (64 - 16)),
         Placement::SlotsLarge => by_score(members, xxh3_64(key) >> (64 - 18)),
+        Placement::SlotsHuge => by_score(members, xxh3_64(key) >> (64 - 20)),
         Placement::GoSeed => by_points(members, crc32(key)),
         other => panic!("{other} has no model"),
     }
