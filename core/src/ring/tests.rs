@@ -58,7 +58,7 @@ fn the_whole_table_agrees_with_the_independent_program() {
         assert_eq!(format!("{:016x}", xxh3_64(&bytes)), expected, "{ring:?}");
         tables += 1;
     }
-    assert_eq!(tables, 6);
+    assert_eq!(tables, 7);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn a_rebuilt_ring_equals_one_built_from_scratch() {
     for (placement, rounds) in [
         (Placement::Slots, 60),
         (Placement::SlotsLarge, 8),
-        (Placement::SlotsHuge, 3),
+        (Placement::SlotsHuge, 1),
         (Placement::GoSeed, 60),
     ] {
         let mut rng = SplitMix64::new(11);
