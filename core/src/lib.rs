@@ -127,7 +127,7 @@ pub use membership::{
 pub use node::{Node, NodeConfig, RequestKey};
 pub use removal::{RemovalRequest, Removals};
 pub use ring::{Member, Placement, Ring, RingEpoch, Successors};
-pub use shard::{Answer, Load, LoadRequest, Refused, Route, Shard, Usage};
+pub use shard::{Answer, GroupStats, Load, LoadRequest, Refused, Route, Shard, Usage};
 pub use stats::ShardStats;
 pub use time::{Instant, Wake};
 pub use value::{HashedKey, Key, Value};

@@ -23,7 +23,7 @@ impl Engine {
     /// Looks a key up for a peer, without waiting or loading.
     pub(crate) fn serve(&self, key: &HashedKey<'_>) -> Option<Answer> {
         let shard = self.read(self.shard_of(key));
-        shard.note_served();
+        shard.note_served(key.group());
         shard.get_with(key, || self.clock.now())
     }
 
