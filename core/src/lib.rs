@@ -120,7 +120,7 @@ pub use id::{
     Attempt, BatchId, DialId, FlightId, GroupId, LeaseId, OpId, PeerId, RemovalId, RequestId, Revision,
     Ticket,
 };
-pub use link::{BatchEnd, Link, LinkRefused, LinkStats};
+pub use link::{BatchEnd, Link, LinkRefused, LinkState, LinkStats};
 pub use membership::{
     Change, MemberRecord, Membership, MembershipConfig, MembershipStats, RegistryOutcome, WatchEvent,
 };

@@ -96,9 +96,10 @@ impl Engine {
             return Outcome::Failed(Failure::with_message(FailureKind::InvalidKey, "the key is not UTF-8"));
         };
         // `retrieve` is called inside the guarded future: it may panic before it returns one of its own.
+        let since = self.clock.now();
         let retrieving = AssertUnwindSafe(async { group.retriever.retrieve(text).await }).catch_unwind();
         pin_mut!(retrieving);
-        match select(retrieving, self.rt.sleep(self.clock.until(deadline))).await {
+        let outcome = match select(retrieving, self.rt.sleep(self.clock.until(deadline))).await {
             Either::Left((Ok(Ok(loaded)), _)) => Outcome::Value { value: loaded.value, ttl: loaded.ttl },
             Either::Left((Ok(Err(error)), _)) => Outcome::Failed(error.into_failure()),
             Either::Left((Err(panic), _)) => {
@@ -108,7 +109,9 @@ impl Engine {
                 Outcome::Failed(Failure::with_message(FailureKind::OriginFailed, message))
             }
             Either::Right(((), _)) => Outcome::Failed(Failure::new(FailureKind::Deadline)),
-        }
+        };
+        self.meter.loaded(self, &group, since, &outcome);
+        outcome
     }
 
     fn start_fetch(self: &Arc<Self>, batch: Batch) {
@@ -161,11 +164,16 @@ impl Engine {
             match replies.next().await {
                 Some(Ok(reply)) => {
                     answered += reply.items.len();
+                    self.meter.fetched(self, peer, now, reply.items.len(), true);
                     let outcomes = reply.items.into_iter().map(groupcache_proto::v1::Item::into_outcome);
                     self.take_replies(peer, batch, outcomes);
                 }
                 Some(Err(PeerFault::Unimplemented)) => return BatchEnd::Unimplemented,
-                Some(Err(fault)) => return BatchEnd::Failed(cause_of(fault)),
+                Some(Err(fault)) => {
+                    let left = batch.items.len().saturating_sub(answered);
+                    self.meter.fetched(self, peer, now, left, false);
+                    return BatchEnd::Failed(cause_of(fault));
+                }
                 None => return BatchEnd::Complete,
             }
         }
@@ -176,13 +184,16 @@ impl Engine {
     async fn fetch_single(self: &Arc<Self>, peer: &Peer, channel: &PeerChannel, batch: &Batch) -> BatchEnd {
         let [item] = &*batch.items else { return BatchEnd::Unimplemented };
         let Some(group) = self.groups.by_id(item.key.group()) else { return BatchEnd::Complete };
-        let limit = self.clock.until(item.deadline);
+        let since = self.clock.now();
+        let limit = item.deadline.saturating_since(since);
         let accepted = || self.take_replies(peer, batch, []);
         let outcome = match channel.get(&group.name, item.key.as_bytes(), limit, accepted).await {
             Ok(value) => Outcome::Value { value, ttl: None },
             Err(PeerFault::Unimplemented) => return BatchEnd::Unimplemented,
             Err(fault) => fault.into_outcome(),
         };
+        let is_answered = !matches!(outcome, Outcome::Unreachable(_));
+        self.meter.fetched(self, peer, since, 1, is_answered);
         // A peer that gave no answer has failed the batch, which the breaker counts.
         if let Outcome::Unreachable(cause) = outcome {
             return BatchEnd::Failed(cause);
@@ -382,9 +393,13 @@ impl Fetch {
         match self.batch.protocol {
             Protocol::Batched => {
                 self.engine.top_up(&self.peer, &mut self.batch);
+                self.engine.meter.batch_sent(&self.peer, self.batch.items.len());
                 self.engine.fetch_batch(&self.peer, channel, &self.batch).await
             }
-            Protocol::Single => self.engine.fetch_single(&self.peer, channel, &self.batch).await,
+            Protocol::Single => {
+                self.engine.meter.batch_sent(&self.peer, self.batch.items.len());
+                self.engine.fetch_single(&self.peer, channel, &self.batch).await
+            }
         }
     }
 }
