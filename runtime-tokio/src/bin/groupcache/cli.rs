@@ -43,6 +43,8 @@ HTTP side:
   GET /-/readyz        200 from when the node has joined until it stops, else 503
   GET /-/stats         counters, as JSON
   GET /-/ring          members and their shares, as JSON
+  GET /metrics         everything that is counted and timed, for Prometheus;
+                       also at /-/metrics
 
 A key is the rest of the path, percent-decoded once; it may contain slashes.
 The header x-groupcache-owner names the member that owns it.
