@@ -29,6 +29,7 @@ use crate::peers::{Peer, Peers};
 use crate::rt::Runtime;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::trace::{Propagator, Tracer};
 use crate::transport::TransportConfig;
 
 pub(crate) use self::callers::LookUp;
@@ -47,6 +48,7 @@ pub(crate) struct EngineConfig {
     pub(crate) transport: TransportConfig,
     pub(crate) removal_timeout: Duration,
     pub(crate) metrics: Target,
+    pub(crate) tracing: Option<Arc<dyn Propagator>>,
 }
 
 /// One node: its shards, links, removals and membership.
@@ -58,6 +60,7 @@ pub(crate) struct Engine {
     pub(crate) peers: Peers,
     pub(crate) mismatches: AtomicU64,
     pub(crate) meter: Meter,
+    pub(crate) tracer: Tracer,
     hasher: RandomState,
     shards: Box<[RwLock<Shard<Waiter>>]>,
     removals: Mutex<Removals<Waiter>>,
@@ -102,6 +105,7 @@ impl Engine {
             rt,
             clock,
             meter: Meter::new(config.metrics.clone()),
+            tracer: Tracer::new(config.tracing.clone()),
             config,
             groups: Groups::default(),
             peers: Peers::default(),
