@@ -98,7 +98,13 @@ fn kubernetes_takes_the_manifest_and_a_node_answers_what_it_asks() {
         container["args"].as_array().expect("args").iter().filter_map(Value::as_str).collect();
     assert_eq!(args, ["serve", "--config", "/etc/groupcache/groupcache.toml"]);
     let probes = ["startupProbe", "readinessProbe", "livenessProbe"];
-    let paths = probes.map(|probe| container[probe]["httpGet"]["path"].as_str().expect("a path"));
+    let mut paths =
+        probes.map(|probe| container[probe]["httpGet"]["path"].as_str().expect("a path")).to_vec();
+    let annotations = &of("Deployment")["spec"]["template"]["metadata"]["annotations"];
+    paths.push(annotations["prometheus.io/path"].as_str().expect("a path"));
+    let port = container["ports"].as_array().expect("ports").iter().find(|port| port["name"] == "http");
+    let port = port.expect("a port")["containerPort"].to_string();
+    assert_eq!(annotations["prometheus.io/port"], port.as_str());
     assert_probes_answer(&paths);
 }
 

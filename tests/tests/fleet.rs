@@ -135,6 +135,28 @@ fn every_metric_that_is_listed_is_published_and_no_other() {
     assert!(page.sum("groupcache_peer_breaker_opened_total", &[("peer", &gone)]) >= 1.0);
 }
 
+#[test]
+fn log_lines_of_two_nodes_about_one_get_have_the_same_trace_id() {
+    let origin = Origin::start();
+    let options = NodeOptions::new().group("web", &origin.url());
+    let options = options.args(["--tracing", "w3c", "--log", "info,groupcache=debug"]);
+    let fleet = Fleet::start(2, Membership::Peers, &options);
+    let mut keys = (0..100).map(|index| format!("key-{index}"));
+    let key =
+        keys.find(|key| fleet[0].get("web", key).expect(200).owner() == fleet[1].addr()).expect("its share");
+    let trace_of = |node: &Node, span: &str| {
+        let log = node.log();
+        let mut lines =
+            log.lines().filter(|line| line.contains(span) && line.contains(&format!("key={key}")));
+        let id = lines.next()?.split_once("trace_id=")?.1.split(' ').next()?.to_owned();
+        (id.len() == 32).then_some(id)
+    };
+    poll_until("both have logged it", Duration::from_secs(10), || {
+        let traces = (trace_of(&fleet[0], " get{"), trace_of(&fleet[1], " serve{"));
+        ensure(traces.0.is_some() && traces.0 == traces.1, || format!("{traces:?}\n{}", fleet[1].log()))
+    });
+}
+
 /// What is published is what `/-/stats` says, and what happened.
 fn assert_figures_agree(node: &Node, page: &Page) {
     let group = [("group", "web")];

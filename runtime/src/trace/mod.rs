@@ -53,6 +53,7 @@
 //! ```
 
 mod context;
+mod headers;
 mod ids;
 mod tracer;
 

@@ -26,7 +26,6 @@ use super::body::Http2;
 use super::deadline::within;
 use super::pulse::Pulse;
 use super::tasks::{Spawner, Tasks};
-use super::traced::carry;
 use super::{CONNECTION_WINDOW, FRAME, PeerFault, STREAM_WINDOW, TransportConfig};
 use crate::hyper_rt::HyperTimer;
 use crate::rt::{BoxFuture, Connection, Runtime};
@@ -295,7 +294,9 @@ impl PeerChannel {
         };
         let request = GetRequest { group: group.to_owned(), key: key.to_owned() };
         let mut request = timed(request, limit);
-        carry(request.metadata_mut(), trace);
+        if let Some(trace) = trace {
+            trace.set_headers(request.metadata_mut().as_mut());
+        }
         let mut client = self.single.clone();
         let call = client.get(request);
         let answer = match &self.pulse {

@@ -19,7 +19,6 @@ use tonic::{Request, Response, Status};
 
 use super::answers::{Answers, Pending};
 use super::deadline::{timeout_of, within};
-use super::traced::context_of;
 use super::{MESSAGE_OVERHEAD, TransportConfig};
 use crate::rt::Runtime;
 use crate::trace::TraceContext;
@@ -156,7 +155,7 @@ impl Handler {
 
     /// The trace that a call says it is part of, where that is worth reading.
     fn trace_of(&self, metadata: &MetadataMap) -> Option<TraceContext> {
-        if self.service.is_traced() { context_of(metadata) } else { None }
+        if self.service.is_traced() { TraceContext::from_headers(metadata.as_ref()) } else { None }
     }
 
     fn answers(

@@ -12,7 +12,6 @@ mod handler;
 mod pulse;
 mod server;
 mod tasks;
-mod traced;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! From the command line to a server with its groups.
 
-#[cfg(feature = "etcd")]
 use std::sync::Arc;
 
 use groupcache_tokio::Server;
+use groupcache_tokio::trace::TraceIds;
 
-use crate::cli::ServeArgs;
+use crate::cli::{ServeArgs, Tracing};
 use crate::metrics::Exporter;
 use crate::origin::{Limits, Origins};
 use crate::report::{Exit, chain};
@@ -54,6 +54,9 @@ async fn server(args: &ServeArgs, max_value: usize, exporter: &Exporter) -> Resu
         .hot_ttl(args.hot_ttl)
         .drain(args.drain)
         .registry_timeout(args.registry_timeout);
+    if args.tracing == Tracing::W3c {
+        builder = builder.tracing(Arc::new(TraceIds::new()));
+    }
     if let Some(listen) = &args.listen {
         builder = builder.listen(listen);
     }

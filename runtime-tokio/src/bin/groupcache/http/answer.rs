@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use groupcache_core::Level;
 use groupcache_runtime::{Error, ErrorKind};
+use groupcache_tokio::trace::TraceContext;
 use groupcache_tokio::{Group, Server};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -41,7 +42,13 @@ impl Front {
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Frames> {
         let (method, uri) = (request.method(), request.uri());
         let response = match Route::parse(uri.path(), uri.query()) {
-            Ok(Route::Key { group, key }) => self.answer_key(method, &group, &key).await,
+            Ok(Route::Key { group, key }) => {
+                let answering = self.answer_key(method, &group, &key);
+                match TraceContext::from_headers(request.headers()) {
+                    Some(context) => context.scope(answering).await,
+                    None => answering.await,
+                }
+            }
             Ok(page) => self.answer_page(method, &page),
             Err(BadPath::Unknown) => refusal(
                 StatusCode::NOT_FOUND,
