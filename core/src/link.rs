@@ -2,6 +2,7 @@
 
 mod batch;
 mod connection;
+mod figures;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use self::batch::InFlight;
+pub use self::figures::LinkState;
 use crate::backoff::Backoff;
 use crate::canary::{self, Canary};
 use crate::config::LinkConfig;

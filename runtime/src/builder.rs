@@ -12,10 +12,12 @@ use groupcache_core::{
 };
 
 use crate::engine::{Control, Engine, EngineConfig, RegistryTimes};
+use crate::meter::Target;
 use crate::registry::{Registry, StaticRegistry};
 use crate::rt::Runtime;
 use crate::secure::Security;
 use crate::server::{Server, StartError};
+use crate::trace::Propagator;
 use crate::transport::TransportConfig;
 
 /// How a node learns of the others.
@@ -33,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) join_timeout: Duration,
     pub(crate) deregister_timeout: Duration,
     pub(crate) drain: Duration,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics_interval: Option<Duration>,
 }
 
 impl Settings {
@@ -68,6 +72,8 @@ pub struct ServerBuilder<R> {
     registry: RegistryTimes,
     security: Option<Arc<dyn Security>>,
     removal_timeout: Duration,
+    metrics: Target,
+    tracing: Option<Arc<dyn Propagator>>,
     keep_alive: (Duration, Duration),
     /// The first setting that is out of range, where one is.
     refused: Option<ConfigError>,
@@ -97,6 +103,8 @@ impl<R> ServerBuilder<R> {
             join_timeout: Duration::from_secs(5),
             deregister_timeout: Duration::from_secs(3),
             drain: Duration::from_secs(5),
+            #[cfg(feature = "metrics")]
+            metrics_interval: None,
         };
         Self {
             rt,
@@ -108,6 +116,8 @@ impl<R> ServerBuilder<R> {
             registry: RegistryTimes { lease_ttl: Duration::from_secs(5), op_timeout: Duration::from_secs(2) },
             security: None,
             removal_timeout: Duration::from_secs(2),
+            metrics: Target::default(),
+            tracing: None,
             keep_alive: (Duration::from_secs(2), Duration::from_secs(1)),
             refused: None,
             runtime: PhantomData,
@@ -278,6 +288,28 @@ impl<R> ServerBuilder<R> {
         self
     }
 
+    /// Has the running node call [`Server::publish_metrics`] by itself, every `interval`: for exporters that push. Default: whoever shows metrics calls it.
+    #[cfg(feature = "metrics")]
+    pub const fn metrics_interval(mut self, interval: Duration) -> Self {
+        self.settings.metrics_interval = Some(interval);
+        self
+    }
+
+    /// Where this node's metrics go, in place of the process's recorder (`metrics::set_global_recorder`): for who has several nodes in one process, which
+    /// would write over each other's.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_recorder(mut self, recorder: Arc<dyn metrics::Recorder + Send + Sync>) -> Self {
+        self.metrics = Target(Some(recorder));
+        self
+    }
+
+    /// Gives spans to what is no hit, and carries the trace of a get to whoever loads for it: see [`trace`](crate::trace). A hit is not dearer for it.
+    /// [`TraceIds`](crate::trace::TraceIds) makes ids itself. Default: no tracing.
+    pub fn tracing(mut self, propagator: Arc<dyn Propagator>) -> Self {
+        self.tracing = Some(propagator);
+        self
+    }
+
     /// Makes the node. Nothing runs yet and nothing is listened on.
     ///
     /// # Errors
@@ -305,6 +337,8 @@ impl<R> ServerBuilder<R> {
             link,
             transport,
             removal_timeout: self.removal_timeout,
+            metrics: self.metrics,
+            tracing: self.tracing,
         };
         let control = Control::new(self.registry, Arc::clone(&ring));
         Ok(Server::from_parts(Engine::new(self.rt, config, control, ring)?, self.settings))

@@ -16,18 +16,20 @@ use std::time::Duration;
 use ahash::RandomState;
 use futures_channel::oneshot;
 use groupcache_core::{
-    ConfigError, Effects, Failure, FailureKind, GroupId, HashedKey, Invalidation, Link, LinkConfig, Machines,
-    PeerId, RemovalRequest, Removals, Ring, Shard, ShardConfig, ShardStats, Usage, Wake, forget_here,
-    part_of, pass_on,
+    ConfigError, Effects, Failure, FailureKind, GroupId, GroupStats, HashedKey, Invalidation, Link,
+    LinkConfig, Machines, PeerId, RemovalRequest, Removals, Ring, Shard, ShardConfig, ShardStats, Usage,
+    Wake, forget_here, part_of, pass_on,
 };
 
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::groups::Groups;
+use crate::meter::{Meter, Target};
 use crate::peers::{Peer, Peers};
 use crate::rt::Runtime;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::trace::{Propagator, Tracer};
 use crate::transport::TransportConfig;
 
 pub(crate) use self::callers::LookUp;
@@ -45,6 +47,8 @@ pub(crate) struct EngineConfig {
     pub(crate) link: LinkConfig,
     pub(crate) transport: TransportConfig,
     pub(crate) removal_timeout: Duration,
+    pub(crate) metrics: Target,
+    pub(crate) tracing: Option<Arc<dyn Propagator>>,
 }
 
 /// One node: its shards, links, removals and membership.
@@ -55,6 +59,8 @@ pub(crate) struct Engine {
     pub(crate) groups: Groups,
     pub(crate) peers: Peers,
     pub(crate) mismatches: AtomicU64,
+    pub(crate) meter: Meter,
+    pub(crate) tracer: Tracer,
     hasher: RandomState,
     shards: Box<[RwLock<Shard<Waiter>>]>,
     removals: Mutex<Removals<Waiter>>,
@@ -98,6 +104,8 @@ impl Engine {
         Ok(Arc::new(Self {
             rt,
             clock,
+            meter: Meter::new(config.metrics.clone()),
+            tracer: Tracer::new(config.tracing.clone()),
             config,
             groups: Groups::default(),
             peers: Peers::default(),
@@ -138,6 +146,10 @@ impl Engine {
             }
             Invalidation::Group(_) => None,
         };
+        let group = match &what {
+            Invalidation::Key(key) => key.group(),
+            Invalidation::Group(group) => *group,
+        };
         let deadline = now.saturating_add(self.config.removal_timeout);
         let request = RemovalRequest::new(what, Waiter::Removed(sender), members, deadline).owner(owner);
         let mut fx = Fx::new();
@@ -150,7 +162,12 @@ impl Engine {
         if let Err(refused) = started {
             return Err(refused.error.into());
         }
-        receiver.await.map_err(|oneshot::Canceled| Failure::new(FailureKind::Stopping))
+        let unacknowledged =
+            receiver.await.map_err(|oneshot::Canceled| Failure::new(FailureKind::Stopping))?;
+        if let Some(group) = self.groups.by_id(group) {
+            group.meter.removed(unacknowledged.len());
+        }
+        Ok(unacknowledged)
     }
 
     /// Forgets here, and only here.
@@ -248,6 +265,15 @@ impl Engine {
             usage.add(&shard.usage());
         }
         (stats, usage)
+    }
+
+    /// What was counted for a group, and what it holds; `None` where there never was such a group.
+    pub(crate) fn group_stats(&self, group: GroupId) -> Option<GroupStats> {
+        let of_shards = (0..self.config.shards.get()).filter_map(|index| self.read(index).group_stats(group));
+        of_shards.reduce(|mut sum, stats| {
+            sum.add(&stats);
+            sum
+        })
     }
 
     /// The ring in force.

@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::select;
-use groupcache_core::{Answer, Failure, FailureKind, HashedKey, Load, LoadRequest, Refused, Route, Ticket};
+use groupcache_core::{
+    Answer, Failure, FailureKind, HashedKey, Instant, Level, Load, LoadRequest, Refused, Route, Ticket,
+};
 
 use super::wait::{Gathering, Promise, Promised, Waiter, promise};
 use super::{Engine, Fx};
+use crate::meter::Timing;
 use crate::rt::BoxFuture;
+use crate::trace::{TraceContext, Traced};
 
 impl Engine {
     /// What is known of a key right now, without waiting or loading.
@@ -23,7 +27,7 @@ impl Engine {
     /// Looks a key up for a peer, without waiting or loading.
     pub(crate) fn serve(&self, key: &HashedKey<'_>) -> Option<Answer> {
         let shard = self.read(self.shard_of(key));
-        shard.note_served();
+        shard.note_served(key.group());
         shard.get_with(key, || self.clock.now())
     }
 
@@ -37,23 +41,61 @@ impl Engine {
     ) -> LookUp<'_> {
         match self.peek(key) {
             Some(answer) => LookUp::Known(Some(answer)),
-            None => self.load(key, limit, route),
+            None => self.load(key, limit, route, None),
         }
     }
 
-    /// Like [`look_up`](Self::look_up) for who has looked already.
-    pub(crate) fn load(self: &Arc<Self>, key: &HashedKey<'_>, limit: Duration, route: Route) -> LookUp<'_> {
+    /// Like [`look_up`](Self::look_up) for who has looked already; `parent` is the trace that a peer asks in.
+    pub(crate) fn load(
+        self: &Arc<Self>,
+        key: &HashedKey<'_>,
+        limit: Duration,
+        route: Route,
+        parent: Option<&TraceContext>,
+    ) -> LookUp<'_> {
         let (promise, promised) = promise();
-        match self.begin(key, promise, limit, route) {
-            Ok(Load::Ready { answer, .. }) => LookUp::Known(Some(answer)),
-            Ok(Load::Wait(ticket)) => LookUp::Waits(Waiting {
-                engine: self,
-                ticket: Some(ticket),
-                promised,
-                // The flight itself ends at the load time-out: only who leaves earlier needs a timer.
-                timer: (limit < self.config.shard.load_timeout).then(|| self.rt.sleep(limit)),
-            }),
-            Err(refused) => LookUp::Known(Some(Err(refused.error.into()))),
+        let now = self.clock.now();
+        let timing = Timing::new(key.group(), route, now);
+        let mut traced = self.traced(key, route, parent);
+        let answer = match self.begin(key, promise, (now, limit), route, traced.as_deref_mut()) {
+            Ok(Load::Ready { answer, .. }) => answer,
+            Ok(Load::Wait(ticket)) => {
+                return LookUp::Waits(Waiting {
+                    engine: self,
+                    ticket: Some(ticket),
+                    promised,
+                    timing,
+                    traced,
+                    // The flight itself ends at the load time-out: only who leaves earlier needs a timer.
+                    timer: (limit < self.config.shard.load_timeout).then(|| self.rt.sleep(limit)),
+                });
+            }
+            Err(refused) => Err(refused.error.into()),
+        };
+        self.answered(timing, traced.as_deref(), &answer);
+        LookUp::Known(Some(answer))
+    }
+
+    fn traced(
+        &self,
+        key: &HashedKey<'_>,
+        route: Route,
+        parent: Option<&TraceContext>,
+    ) -> Option<Box<Traced>> {
+        if !self.tracer.is_on() {
+            return None;
+        }
+        let group = self.groups.by_id(key.group())?;
+        match route {
+            Route::Cluster => self.tracer.get(&group.name, key.as_bytes()),
+            Route::LocalOnly => self.tracer.serve(&group.name, key.as_bytes(), parent),
+        }
+    }
+
+    fn answered(&self, timing: Timing, traced: Option<&Traced>, answer: &Answer) {
+        self.meter.answered(self, timing, answer);
+        if let Some(traced) = traced {
+            self.tracer.over(traced, outcome_of(answer));
         }
     }
 
@@ -61,14 +103,17 @@ impl Engine {
         self: &Arc<Self>,
         key: &HashedKey<'_>,
         promise: Promise,
-        limit: Duration,
+        (now, limit): (Instant, Duration),
         route: Route,
+        traced: Option<&mut Traced>,
     ) -> Result<Load<Waiter>, Refused<Waiter>> {
-        let now = self.clock.now();
         let deadline = now.saturating_add(limit.min(self.config.shard.load_timeout));
         let request = LoadRequest::new(*key, Waiter::Answer(promise), deadline).route(route);
         let mut fx = Fx::new();
         let load = self.with_shard(self.shard_of(key), |shard| shard.load(now, request, &mut fx));
+        if let Some(traced) = traced {
+            self.tracer.note_started(traced, &fx);
+        }
         self.carry_out(&mut fx);
         load
     }
@@ -89,7 +134,8 @@ impl Engine {
         if by_shard.is_empty() {
             return gathering.take();
         }
-        let waiting = self.begin_many(keys, &by_shard, &gathering, limit);
+        let now = self.clock.now();
+        let waiting = self.begin_many(keys, &by_shard, &gathering, (now, limit));
         if limit >= self.config.shard.load_timeout {
             (&gathering).await;
         } else {
@@ -97,6 +143,7 @@ impl Engine {
         }
         // Takes back what is still open, before that is answered in its place.
         drop(waiting);
+        self.meter.answered_many(self, keys.first().map(HashedKey::group), now);
         gathering.take()
     }
 
@@ -118,9 +165,8 @@ impl Engine {
         keys: &[HashedKey<'_>],
         by_shard: &[u32],
         gathering: &Gathering,
-        limit: Duration,
+        (now, limit): (Instant, Duration),
     ) -> WaitingForMany<'_> {
-        let now = self.clock.now();
         let deadline = now.saturating_add(limit.min(self.config.shard.load_timeout));
         let mut tickets = Vec::with_capacity(by_shard.len());
         let mut at_once = Vec::new();
@@ -139,8 +185,17 @@ impl Engine {
             });
         }
         at_once.into_iter().for_each(|(waiter, answer)| waiter.answer(answer));
+        let mut traced = self.traced_many(keys, by_shard.len());
+        if let Some(traced) = &mut traced {
+            self.tracer.note_started(traced, &fx);
+        }
         self.carry_out(&mut fx);
-        WaitingForMany { engine: self, gathering: gathering.clone(), tickets }
+        WaitingForMany { engine: self, gathering: gathering.clone(), tickets, traced }
+    }
+
+    fn traced_many(&self, keys: &[HashedKey<'_>], missing: usize) -> Option<Traced> {
+        let first = keys.first().filter(|_| self.tracer.is_on())?;
+        self.tracer.get_many(&self.groups.by_id(first.group())?.name, missing)
     }
 
     /// `by_shard`, cut where another shard begins.
@@ -184,19 +239,25 @@ pub(crate) struct Waiting<'a> {
     engine: &'a Arc<Engine>,
     ticket: Option<Ticket>,
     promised: Promised,
+    timing: Timing,
+    traced: Option<Box<Traced>>,
     timer: Option<BoxFuture<'static, ()>>,
 }
 
 impl Waiting<'_> {
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Answer> {
-        if let Poll::Ready(answer) = self.promised.poll_unpin(context) {
-            self.ticket = None;
-            return Poll::Ready(answer);
-        }
-        match self.timer.as_mut().map(|timer| timer.poll_unpin(context)) {
-            Some(Poll::Ready(())) => Poll::Ready(Err(Failure::new(FailureKind::Deadline))),
-            Some(Poll::Pending) | None => Poll::Pending,
-        }
+        let answer = match self.promised.poll_unpin(context) {
+            Poll::Ready(answer) => {
+                self.ticket = None;
+                answer
+            }
+            Poll::Pending => match self.timer.as_mut().map(|timer| timer.poll_unpin(context)) {
+                Some(Poll::Ready(())) => Err(Failure::new(FailureKind::Deadline)),
+                Some(Poll::Pending) | None => return Poll::Pending,
+            },
+        };
+        self.engine.answered(self.timing, self.traced.take().as_deref(), &answer);
+        Poll::Ready(answer)
     }
 }
 
@@ -204,6 +265,9 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.engine.take_back(ticket);
+        }
+        if let Some(traced) = self.traced.take() {
+            self.engine.tracer.over(&traced, "left");
         }
     }
 }
@@ -213,6 +277,7 @@ struct WaitingForMany<'a> {
     engine: &'a Arc<Engine>,
     gathering: Gathering,
     tickets: Vec<(u32, Ticket)>,
+    traced: Option<Traced>,
 }
 
 impl Drop for WaitingForMany<'_> {
@@ -222,5 +287,21 @@ impl Drop for WaitingForMany<'_> {
                 self.engine.take_back(ticket);
             }
         }
+        if let Some(traced) = &self.traced {
+            self.engine.tracer.over(traced, "over");
+        }
+    }
+}
+
+/// How a look-up ended, in a word for logs.
+fn outcome_of(answer: &Answer) -> &'static str {
+    match answer {
+        Ok(fetched) => match fetched.level {
+            Level::Main => "main",
+            Level::Hot => "hot",
+            Level::Peer => "peer",
+            Level::Origin => "load",
+        },
+        Err(failure) => failure.kind.name(),
     }
 }

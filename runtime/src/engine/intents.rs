@@ -17,6 +17,7 @@ use super::{Engine, Fx, lock};
 use crate::peers::Peer;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
+use crate::trace::Traced;
 use crate::transport::{Closed, PeerChannel, PeerFault};
 
 /// Origin loads that run, to stop them when nobody waits any more.
@@ -66,8 +67,14 @@ impl Engine {
             return;
         }
         let engine = Arc::clone(self);
+        // Now: whoever started the flight may be gone when the task runs.
+        let traced = self.traced_load(flight, &key);
         self.rt.spawn(Box::pin(async move {
-            let outcome = Abortable::new(engine.retrieve(&key, deadline), registration).await;
+            let retrieving = Abortable::new(engine.retrieve(&key, deadline), registration);
+            let outcome = match traced {
+                None => retrieving.await,
+                Some(traced) => traced.run(retrieving).await,
+            };
             engine.forget_load(flight, attempt);
             let Ok(outcome) = outcome else { return };
             let mut fx = Fx::new();
@@ -77,6 +84,13 @@ impl Engine {
             });
             engine.carry_out(&mut fx);
         }));
+    }
+
+    fn traced_load(&self, flight: FlightId, key: &Key) -> Option<Traced> {
+        if !self.tracer.is_on() {
+            return None;
+        }
+        self.tracer.load(flight, &self.groups.by_id(key.group())?.name, key.as_bytes())
     }
 
     /// Forgets the handle of a load, unless a later attempt of the flight has put its own there.
@@ -96,9 +110,10 @@ impl Engine {
             return Outcome::Failed(Failure::with_message(FailureKind::InvalidKey, "the key is not UTF-8"));
         };
         // `retrieve` is called inside the guarded future: it may panic before it returns one of its own.
+        let since = self.clock.now();
         let retrieving = AssertUnwindSafe(async { group.retriever.retrieve(text).await }).catch_unwind();
         pin_mut!(retrieving);
-        match select(retrieving, self.rt.sleep(self.clock.until(deadline))).await {
+        let outcome = match select(retrieving, self.rt.sleep(self.clock.until(deadline))).await {
             Either::Left((Ok(Ok(loaded)), _)) => Outcome::Value { value: loaded.value, ttl: loaded.ttl },
             Either::Left((Ok(Err(error)), _)) => Outcome::Failed(error.into_failure()),
             Either::Left((Err(panic), _)) => {
@@ -108,7 +123,9 @@ impl Engine {
                 Outcome::Failed(Failure::with_message(FailureKind::OriginFailed, message))
             }
             Either::Right(((), _)) => Outcome::Failed(Failure::new(FailureKind::Deadline)),
-        }
+        };
+        self.meter.loaded(self, &group, since, &outcome);
+        outcome
     }
 
     fn start_fetch(self: &Arc<Self>, batch: Batch) {
@@ -143,7 +160,8 @@ impl Engine {
         let now = self.clock.now();
         // Keys of one group come together, as a rule: it is looked up once.
         let mut last = None;
-        for item in &batch.items {
+        let traced = self.tracer.fetch(&peer.name, &batch.items);
+        for (index, item) in batch.items.iter().enumerate() {
             let of = item.key.group();
             let (_, group) = match last.take().filter(|(id, _)| *id == of) {
                 Some(known) => last.insert(known),
@@ -152,6 +170,9 @@ impl Engine {
             let name = group.as_ref().map_or("", |group| &group.name);
             let left = item.deadline.saturating_since(now);
             request.push(name, Bytes::copy_from_slice(item.key.as_bytes()), Some(left));
+            if let Some(context) = traced.context(index) {
+                request.set_trace(context.traceparent(), context.tracestate().unwrap_or_default());
+            }
         }
         // The link ends it when nobody waits any more.
         let replies = channel.fetch_each(request);
@@ -161,11 +182,16 @@ impl Engine {
             match replies.next().await {
                 Some(Ok(reply)) => {
                     answered += reply.items.len();
+                    self.meter.fetched(self, peer, now, reply.items.len(), true);
                     let outcomes = reply.items.into_iter().map(groupcache_proto::v1::Item::into_outcome);
                     self.take_replies(peer, batch, outcomes);
                 }
                 Some(Err(PeerFault::Unimplemented)) => return BatchEnd::Unimplemented,
-                Some(Err(fault)) => return BatchEnd::Failed(cause_of(fault)),
+                Some(Err(fault)) => {
+                    let left = batch.items.len().saturating_sub(answered);
+                    self.meter.fetched(self, peer, now, left, false);
+                    return BatchEnd::Failed(cause_of(fault));
+                }
                 None => return BatchEnd::Complete,
             }
         }
@@ -176,13 +202,18 @@ impl Engine {
     async fn fetch_single(self: &Arc<Self>, peer: &Peer, channel: &PeerChannel, batch: &Batch) -> BatchEnd {
         let [item] = &*batch.items else { return BatchEnd::Unimplemented };
         let Some(group) = self.groups.by_id(item.key.group()) else { return BatchEnd::Complete };
-        let limit = self.clock.until(item.deadline);
+        let since = self.clock.now();
+        let limit = item.deadline.saturating_since(since);
+        let traced = self.tracer.fetch(&peer.name, &batch.items);
         let accepted = || self.take_replies(peer, batch, []);
-        let outcome = match channel.get(&group.name, item.key.as_bytes(), limit, accepted).await {
+        let told = (limit, traced.context(0));
+        let outcome = match channel.get(&group.name, item.key.as_bytes(), told, accepted).await {
             Ok(value) => Outcome::Value { value, ttl: None },
             Err(PeerFault::Unimplemented) => return BatchEnd::Unimplemented,
             Err(fault) => fault.into_outcome(),
         };
+        let is_answered = !matches!(outcome, Outcome::Unreachable(_));
+        self.meter.fetched(self, peer, since, 1, is_answered);
         // A peer that gave no answer has failed the batch, which the breaker counts.
         if let Outcome::Unreachable(cause) = outcome {
             return BatchEnd::Failed(cause);
@@ -382,9 +413,13 @@ impl Fetch {
         match self.batch.protocol {
             Protocol::Batched => {
                 self.engine.top_up(&self.peer, &mut self.batch);
+                self.engine.meter.batch_sent(&self.peer, self.batch.items.len());
                 self.engine.fetch_batch(&self.peer, channel, &self.batch).await
             }
-            Protocol::Single => self.engine.fetch_single(&self.peer, channel, &self.batch).await,
+            Protocol::Single => {
+                self.engine.meter.batch_sent(&self.peer, self.batch.items.len());
+                self.engine.fetch_single(&self.peer, channel, &self.batch).await
+            }
         }
     }
 }

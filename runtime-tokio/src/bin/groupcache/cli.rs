@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use groupcache_core::Placement;
 
 use crate::origin::Source;
@@ -43,6 +43,8 @@ HTTP side:
   GET /-/readyz        200 from when the node has joined until it stops, else 503
   GET /-/stats         counters, as JSON
   GET /-/ring          members and their shares, as JSON
+  GET /metrics         everything that is counted and timed, for Prometheus;
+                       also at /-/metrics
 
 A key is the rest of the path, percent-decoded once; it may contain slashes.
 The header x-groupcache-owner names the member that owns it.
@@ -207,9 +209,22 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "GROUPCACHE_WEIGHT", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) weight: u32,
 
+    /// Whether what is no hit gets spans in the log, and carries W3C trace context: from an HTTP request's `traceparent`, to other nodes, to an HTTP origin.
+    #[arg(long, env = "GROUPCACHE_TRACING", default_value = "off", value_name = "HOW")]
+    pub(crate) tracing: Tracing,
+
     /// How long stopping waits for what is in progress.
     #[arg(long, env = "GROUPCACHE_DRAIN", default_value = "5s", value_name = "DURATION", value_parser = duration)]
     pub(crate) drain: Duration,
+}
+
+/// What `--tracing` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tracing {
+    /// No spans, and nothing is passed on.
+    Off,
+    /// Spans, and W3C trace context. Where a request has none, a trace begins.
+    W3c,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod config;
 mod http;
+mod metrics;
 mod node;
 mod offline;
 mod origin;

@@ -15,6 +15,8 @@ pub(super) enum Route<'a> {
     Stats,
     /// `/-/ring`: members and shares.
     Ring,
+    /// `/metrics`, where Prometheus looks by itself, and `/-/metrics`.
+    Metrics,
     /// `/{group}/{key...}`.
     Key {
         /// The group's name. Whether there is such a group is not said here.
@@ -40,12 +42,17 @@ impl<'a> Route<'a> {
     /// once: `%252e` is the key `%2e`.
     pub(super) fn parse(path: &'a str, query: Option<&str>) -> Result<Self, BadPath> {
         let path = path.strip_prefix('/').ok_or(BadPath::Unknown)?;
+        // No group is without a key: the path is free.
+        if path == "metrics" {
+            return Ok(Self::Metrics);
+        }
         let (group, key) = path.split_once('/').unwrap_or((path, ""));
         match (group, key) {
             ("-", "healthz") => Ok(Self::Health),
             ("-", "readyz") => Ok(Self::Ready),
             ("-", "stats") => Ok(Self::Stats),
             ("-", "ring") => Ok(Self::Ring),
+            ("-", "metrics") => Ok(Self::Metrics),
             ("-" | "", _) => Err(BadPath::Unknown),
             // A key with a question mark that nobody encoded would be cut short without a word.
             _ if query.is_some() => Err(BadPath::Query),
@@ -95,9 +102,16 @@ mod tests {
     fn the_nodes_own_pages_are_below_the_hyphen() {
         assert_eq!(Route::parse("/-/healthz", Some("x")), Ok(Route::Health));
         assert_eq!(Route::parse("/-/ring", None), Ok(Route::Ring));
+        assert_eq!(Route::parse("/-/metrics", None), Ok(Route::Metrics));
         for unknown in ["/-/nothing", "/-/", "/-", "/", "//x", "*", ""] {
             assert_eq!(Route::parse(unknown, None), Err(BadPath::Unknown), "{unknown}");
         }
+    }
+
+    #[test]
+    fn metrics_are_where_prometheus_looks_and_a_group_of_that_name_has_its_keys() {
+        assert_eq!(Route::parse("/metrics", Some("x=1")), Ok(Route::Metrics));
+        assert!(matches!(Route::parse("/metrics/k", None), Ok(Route::Key { key, .. }) if key == "k"));
     }
 
     #[test]
