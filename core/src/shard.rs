@@ -1,6 +1,7 @@
 //! The data plane: one independent slice of a node's cache and of its loads in progress.
 
 mod settle;
+mod show;
 mod stale;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+pub use self::show::{FlightView, Kept};
 use crate::cache::{Cache, CacheConfig, Share, Stored};
 use crate::canary::{self, Canary};
 use crate::config::{Eviction, GroupConfig, OnAbandoned, ShardConfig};
