@@ -9,7 +9,7 @@ mod membership;
 mod wait;
 
 use std::fmt;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use crate::rt::Runtime;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::transport::TransportConfig;
+use crate::watch::{HotKeys, Watch};
 
 pub(crate) use self::callers::LookUp;
 use self::intents::Running;
@@ -45,6 +46,8 @@ pub(crate) struct EngineConfig {
     pub(crate) link: LinkConfig,
     pub(crate) transport: TransportConfig,
     pub(crate) removal_timeout: Duration,
+    /// One look-up in so many is counted, to find the keys that are looked up most; none where it is not given.
+    pub(crate) hot_keys: Option<NonZeroU32>,
 }
 
 /// One node: its shards, links, removals and membership.
@@ -61,6 +64,7 @@ pub(crate) struct Engine {
     pub(crate) control: Mutex<Control>,
     alarm: Alarm,
     running: Running,
+    pub(crate) watch: Watch,
     stopped: AtomicBool,
 }
 
@@ -98,7 +102,6 @@ impl Engine {
         Ok(Arc::new(Self {
             rt,
             clock,
-            config,
             groups: Groups::default(),
             peers: Peers::default(),
             mismatches: AtomicU64::new(0),
@@ -108,7 +111,9 @@ impl Engine {
             control: Mutex::new(control),
             alarm: Alarm::new(),
             running: Running::default(),
+            watch: Watch::new(config.hot_keys.map(HotKeys::new)),
             stopped: AtomicBool::new(false),
+            config,
         }))
     }
 

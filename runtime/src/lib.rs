@@ -37,6 +37,7 @@ mod test_rt;
 mod tls;
 mod transport;
 mod view;
+mod watch;
 
 pub use builder::{DEFAULT_ADDR, ServerBuilder};
 pub use error::{Error, ErrorKind};
@@ -55,3 +56,7 @@ pub use server::{GroupError, Server, StartError, Status, StopReport};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsConfig, TlsConfigError, TlsError};
 pub use view::ByteView;
+pub use watch::{
+    ErrorReport, Explanation, FlightReport, HotKeyReport, HotKeysReport, KeptReport, Latency, Live,
+    OutcomeReport, PeerReport, ShareReport,
+};

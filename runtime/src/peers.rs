@@ -11,6 +11,7 @@ use crate::engine::lock;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, RwLock};
 use crate::transport::PeerChannel;
+use crate::watch::Latencies;
 
 /// One peer.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Peer {
     pub(crate) link: Mutex<Link>,
     /// Whether the latest batch had more than one key.
     pub(crate) asked_by_several: AtomicBool,
+    /// How long its last answers took.
+    pub(crate) latencies: Latencies,
     connection: Mutex<Option<(DialId, PeerChannel)>>,
     /// Who waits for a dial's result. Woken when it is dropped.
     awaiting: Mutex<Vec<oneshot::Sender<()>>>,
@@ -34,6 +37,7 @@ impl Peer {
             name: Arc::clone(link.name()),
             link: Mutex::new(link),
             asked_by_several: AtomicBool::new(false),
+            latencies: Latencies::default(),
             connection: Mutex::default(),
             awaiting: Mutex::default(),
             batches: Mutex::default(),

@@ -67,9 +67,11 @@ impl Engine {
         }
         let engine = Arc::clone(self);
         self.rt.spawn(Box::pin(async move {
+            let began = engine.clock.now();
             let outcome = Abortable::new(engine.retrieve(&key, deadline), registration).await;
             engine.forget_load(flight, attempt);
             let Ok(outcome) = outcome else { return };
+            engine.note_loaded(&key, &outcome, began);
             let mut fx = Fx::new();
             let now = engine.clock.now();
             engine.with_shard(flight.shard(), |shard| {
@@ -162,6 +164,8 @@ impl Engine {
                 Some(Ok(reply)) => {
                     answered += reply.items.len();
                     let outcomes = reply.items.into_iter().map(groupcache_proto::v1::Item::into_outcome);
+                    let outcomes: Vec<_> = outcomes.collect();
+                    self.note_fetched(peer, batch, &outcomes, now);
                     self.take_replies(peer, batch, outcomes);
                 }
                 Some(Err(PeerFault::Unimplemented)) => return BatchEnd::Unimplemented,
@@ -176,7 +180,8 @@ impl Engine {
     async fn fetch_single(self: &Arc<Self>, peer: &Peer, channel: &PeerChannel, batch: &Batch) -> BatchEnd {
         let [item] = &*batch.items else { return BatchEnd::Unimplemented };
         let Some(group) = self.groups.by_id(item.key.group()) else { return BatchEnd::Complete };
-        let limit = self.clock.until(item.deadline);
+        let now = self.clock.now();
+        let limit = item.deadline.saturating_since(now);
         let accepted = || self.take_replies(peer, batch, []);
         let outcome = match channel.get(&group.name, item.key.as_bytes(), limit, accepted).await {
             Ok(value) => Outcome::Value { value, ttl: None },
@@ -187,7 +192,9 @@ impl Engine {
         if let Outcome::Unreachable(cause) = outcome {
             return BatchEnd::Failed(cause);
         }
-        self.take_replies(peer, batch, [(0, outcome)]);
+        let outcomes = [(0, outcome)];
+        self.note_fetched(peer, batch, &outcomes, now);
+        self.take_replies(peer, batch, outcomes);
         BatchEnd::Complete
     }
 
@@ -204,6 +211,7 @@ impl Engine {
     }
 
     fn close_batch(self: &Arc<Self>, peer: &Peer, batch: &Batch, end: BatchEnd) {
+        self.note_batch_closed(peer, batch, &end);
         let mut fx = Fx::new();
         let now = self.clock.now();
         self.on_link(peer, |link| link.handle_batch_closed(now, batch.batch, end, &mut fx));
@@ -226,6 +234,7 @@ impl Engine {
                     } else {
                         tracing::debug!(peer = %peer.name, error = %why, "cannot reach the peer");
                     }
+                    engine.note_unreachable(&peer, why);
                     engine.disconnected(&peer, dial, Arc::new(error));
                 }
             }
@@ -253,6 +262,9 @@ impl Engine {
         self.carry_out(&mut fx);
         if told != Disposition::Stale {
             tracing::warn!(peer = %peer.name, %cause, in_order, "the peer's connection takes no more calls");
+            if !in_order {
+                self.note_unreachable(peer, in_words(&*cause));
+            }
         }
         // What has come by it is handed in by who asked: each lets go of the connection then.
         peer.lose(dial);
