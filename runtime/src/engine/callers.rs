@@ -149,7 +149,7 @@ impl Engine {
                         Ok(Load::Wait(ticket)) => tickets.push((index, ticket)),
                         Ok(Load::Ready { answer, waiter }) => at_once.push((waiter, answer)),
                         Err(refused) => {
-                            refusal = Some((index, refused.error.clone()));
+                            refusal = Some((index, refused.error));
                             at_once.push((refused.waiter, Err(refused.error.into())));
                         }
                     }

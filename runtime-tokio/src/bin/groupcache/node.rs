@@ -52,6 +52,9 @@ async fn server(args: &ServeArgs, max_value: usize) -> Result<Server, Exit> {
         .hot_ttl(args.hot_ttl)
         .drain(args.drain)
         .registry_timeout(args.registry_timeout);
+    if let Some(one_in) = args.hot_keys.0 {
+        builder = builder.hot_keys(one_in.get());
+    }
     if let Some(listen) = &args.listen {
         builder = builder.listen(listen);
     }

@@ -1,0 +1,52 @@
+//! `groupcache bench`: load on running nodes, and what came of it.
+
+pub(crate) mod keys;
+mod report;
+mod run;
+mod tally;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use self::keys::Keys;
+use self::report::Report;
+use self::run::Bench;
+use crate::cli::BenchArgs;
+use crate::client::{Connection, authority};
+use crate::report::{Exit, chain, print};
+
+/// Runs the load, and prints the figures.
+///
+/// # Errors
+/// No node answers, requests have failed, or the figures cannot be written.
+pub(crate) async fn run(args: &BenchArgs) -> Result<(), Exit> {
+    let keys = Keys::of(args)?;
+    let mut authorities = Vec::new();
+    for node in &args.nodes.node {
+        let authority = authority(node)?;
+        // Found out before the clock runs, and with the reason.
+        let reached = tokio::time::timeout(args.nodes.timeout, Connection::open(&authority)).await;
+        match reached {
+            Ok(Ok(_)) => authorities.push(authority),
+            Ok(Err(error)) => return Err(Exit::other(format!("cannot talk to {node}: {}", chain(&*error)))),
+            Err(_) => return Err(Exit::other(format!("{node} takes no connection"))),
+        }
+    }
+    let bench = Arc::new(Bench::new(args, keys, authorities));
+    let (tally, took) = run::load(&bench, args).await?;
+    let report = Report::new(args, bench.keys.len(), &tally, took);
+    publish(args, &report)?;
+    report.verdict()
+}
+
+fn publish(args: &BenchArgs, report: &Report<'_>) -> Result<(), Exit> {
+    let json = || format!("{}\n", report.json());
+    match args.json.as_deref() {
+        Some(path) if path == Path::new("-") => return print(json().as_bytes()),
+        Some(path) => fs::write(path, json())
+            .map_err(|error| Exit::other(format!("cannot write {}: {error}", path.display())))?,
+        None => {}
+    }
+    print(report.table().as_bytes())
+}
