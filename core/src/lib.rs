@@ -120,14 +120,14 @@ pub use id::{
     Attempt, BatchId, DialId, FlightId, GroupId, LeaseId, OpId, PeerId, RemovalId, RequestId, Revision,
     Ticket,
 };
-pub use link::{BatchEnd, Link, LinkRefused, LinkStats, Standing};
+pub use link::{BatchEnd, Link, LinkRefused, LinkState, LinkStats};
 pub use membership::{
     Change, MemberRecord, Membership, MembershipConfig, MembershipStats, RegistryOutcome, WatchEvent,
 };
 pub use node::{Node, NodeConfig, RequestKey};
 pub use removal::{RemovalRequest, Removals};
 pub use ring::{Member, Placement, Ring, RingEpoch, Successors};
-pub use shard::{Answer, FlightView, Kept, Load, LoadRequest, Refused, Route, Shard, Usage};
+pub use shard::{Answer, FlightView, GroupStats, Kept, Load, LoadRequest, Refused, Route, Shard, Usage};
 pub use stats::ShardStats;
 pub use time::{Instant, Wake};
 pub use value::{HashedKey, Key, Value};

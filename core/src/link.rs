@@ -2,6 +2,7 @@
 
 mod batch;
 mod connection;
+mod figures;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use self::batch::InFlight;
+pub use self::figures::LinkState;
 use crate::backoff::Backoff;
 use crate::canary::{self, Canary};
 use crate::config::LinkConfig;
@@ -80,39 +82,6 @@ enum State {
     Leaving,
     /// The peer left the ring, and nothing is in flight.
     Closed,
-}
-
-/// How a link stands with its peer, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Standing {
-    /// Nothing has been asked yet, and nothing was dialled.
-    Idle,
-    /// Being dialled for the first time, or again right after a loss: what is asked waits for that.
-    Dialling,
-    /// Connected and trusted.
-    Up,
-    /// Connected, after batches failed in a row: one batch is out as a probe, others are refused.
-    Probing,
-    /// The breaker is open: what is asked goes to a successor.
-    Down,
-    /// The peer has left the ring.
-    Leaving,
-}
-
-impl Standing {
-    /// Its name, in lower case.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Dialling => "dialling",
-            Self::Up => "up",
-            Self::Probing => "probing",
-            Self::Down => "down",
-            Self::Leaving => "leaving",
-        }
-    }
 }
 
 /// What a link has counted, and how it stands.
@@ -528,25 +497,6 @@ impl Link {
     #[must_use]
     pub const fn is_connected(&self) -> bool {
         matches!(self.state, State::Up { .. })
-    }
-
-    /// How it stands with the peer.
-    #[must_use]
-    pub const fn standing(&self) -> Standing {
-        match self.state {
-            State::Idle => Standing::Idle,
-            State::Dialling { .. } => Standing::Dialling,
-            State::Up { .. } => Standing::Up,
-            State::Probing => Standing::Probing,
-            State::Down { .. } | State::Redialling { .. } => Standing::Down,
-            State::Leaving | State::Closed => Standing::Leaving,
-        }
-    }
-
-    /// Batches that were sent and are not over.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
     }
 
     /// What was counted.

@@ -17,7 +17,7 @@ use crate::membership::{Membership, RegistryOutcome, WatchEvent};
 use crate::removal::{RemovalRequest, Removals};
 use crate::ring::{Ring, RingEpoch};
 use crate::rng::SplitMix64;
-use crate::shard::{Answer, Load, LoadRequest, Refused, Route, Shard, Usage};
+use crate::shard::{Answer, GroupStats, Load, LoadRequest, Refused, Route, Shard, Usage};
 use crate::stats::ShardStats;
 use crate::time::{Instant, Wake};
 use crate::value::{HashedKey, Key};
@@ -284,7 +284,7 @@ impl<W> Node<W> {
         (request, index): (RequestId, u32),
     ) -> Option<Answer> {
         let shard = &mut self.parts.shards[usize::from(key.shard(self.config.shards.get()))];
-        shard.note_served();
+        shard.note_served(key.group());
         if let Some(answer) = shard.get(now, &key) {
             return Some(answer);
         }
@@ -581,6 +581,15 @@ impl<W> Node<W> {
         let mut stats = ShardStats::default();
         self.parts.shards.iter().for_each(|shard| stats.add(&shard.stats()));
         stats
+    }
+
+    /// What was counted for one group, and what it holds; `None` where there never was such a group.
+    #[must_use]
+    pub fn group_stats(&self, group: GroupId) -> Option<GroupStats> {
+        self.parts.shards.iter().filter_map(|shard| shard.group_stats(group)).reduce(|mut sum, stats| {
+            sum.add(&stats);
+            sum
+        })
     }
 
     /// What the shards hold.

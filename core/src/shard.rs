@@ -1,5 +1,6 @@
 //! The data plane: one independent slice of a node's cache and of its loads in progress.
 
+mod figures;
 mod settle;
 mod show;
 mod stale;
@@ -10,6 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+pub use self::figures::{GroupStats, Usage};
 pub use self::show::{FlightView, Kept};
 use crate::cache::{Cache, CacheConfig, Share, Stored};
 use crate::canary::{self, Canary};
@@ -20,7 +22,7 @@ use crate::flight::{Flights, NewFlight, Reach, Source};
 use crate::id::{Attempt, FlightId, GroupId, PeerId, Ticket};
 use crate::ring::Ring;
 use crate::rng::SplitMix64;
-use crate::stats::{ShardCounters, ShardStats};
+use crate::stats::ShardCounters;
 use crate::time::{Instant, MonotonicClock, Wake};
 use crate::value::{HashedKey, Key};
 
@@ -101,7 +103,7 @@ pub struct Refused<W> {
 /// Calls come in three kinds. Commands: [`load`](Self::load), [`cancel`](Self::cancel), [`invalidate`](Self::invalidate), [`flush`](Self::flush),
 /// [`shutdown`](Self::shutdown). Facts from outside: [`handle_loaded`](Self::handle_loaded), [`handle_fetched`](Self::handle_fetched),
 /// [`handle_ring`](Self::handle_ring), [`handle_timeout`](Self::handle_timeout). Reads: [`get`](Self::get), [`next_wake`](Self::next_wake),
-/// [`stats`](Self::stats), [`usage`](Self::usage).
+/// [`stats`](Self::stats), [`group_stats`](Self::group_stats), [`usage`](Self::usage).
 #[derive(Debug)]
 pub struct Shard<W> {
     config: ShardConfig,
@@ -112,46 +114,21 @@ pub struct Shard<W> {
     flights: Flights<W>,
     clock: MonotonicClock,
     rng: SplitMix64,
-    counters: ShardCounters,
+    /// What belongs to no group that there ever was.
+    groupless: ShardCounters,
     stopped: bool,
     /// Where a bounded shutdown goes on.
     shutdown_from: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Group {
     config: GroupConfig,
     /// Entries and flights of another epoch are dead: how a flush is O(1).
     epoch: u32,
     loads: u32,
     live: bool,
-}
-
-/// What a shard holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Usage {
-    /// Entries, of all shares.
-    pub entries: u64,
-    /// Bytes charged, overhead included. Never above the budget.
-    pub bytes: u64,
-    /// The budget.
-    pub budget: u64,
-    /// Loads in progress.
-    pub flights: u64,
-    /// Callers that wait.
-    pub waiters: u64,
-}
-
-impl Usage {
-    /// Adds another shard's figures.
-    pub const fn add(&mut self, other: &Self) {
-        self.entries += other.entries;
-        self.bytes += other.bytes;
-        self.budget += other.budget;
-        self.flights += other.flights;
-        self.waiters += other.waiters;
-    }
+    counters: ShardCounters,
 }
 
 impl<W> Shard<W> {
@@ -184,7 +161,7 @@ impl<W> Shard<W> {
             flights: Flights::new(index, config.max_flights.get(), config.max_waiters.get())?,
             clock: MonotonicClock::new(now),
             rng: SplitMix64::new(seed),
-            counters: ShardCounters::default(),
+            groupless: ShardCounters::default(),
             stopped: false,
             shutdown_from: 0,
             config,
@@ -204,8 +181,11 @@ impl<W> Shard<W> {
                 expected: "numbered densely, below 65536",
             });
         }
+        if !self.cache.admit_group(group) {
+            return Err(ConfigError::OutOfMemory);
+        }
         while self.groups.len() <= index {
-            self.groups.push(Group { config: GroupConfig::default(), epoch: 0, loads: 0, live: false });
+            self.groups.push(Group::default());
         }
         let slot = &mut self.groups[index];
         slot.config = config;
@@ -235,29 +215,36 @@ impl<W> Shard<W> {
     #[inline]
     #[must_use]
     pub fn get_with(&self, key: &HashedKey<'_>, now: impl FnOnce() -> Instant) -> Option<Answer> {
-        let answer = self.look_up(|| now().max(self.clock.latest()), key);
+        let Some(group) = self.groups.get(key.group().index() as usize) else {
+            self.groupless.gets.increment();
+            return None;
+        };
+        let answer = self.look_up(group, || now().max(self.clock.latest()), key);
         if answer.is_none() {
             // Hits are counted by share, and summed up when somebody asks.
-            self.counters.gets.increment();
+            group.counters.gets.increment();
         }
         answer
     }
 
     #[inline]
-    fn look_up(&self, now: impl FnOnce() -> Instant, key: &HashedKey<'_>) -> Option<Answer> {
-        let group = self.groups.get(key.group().index() as usize).filter(|group| group.live)?;
+    fn look_up(&self, group: &Group, now: impl FnOnce() -> Instant, key: &HashedKey<'_>) -> Option<Answer> {
+        if !group.live {
+            return None;
+        }
         let entry = self.cache.get(key, now, group.epoch)?;
+        let counters = &group.counters;
         Some(match (entry.stored, entry.share) {
             (Stored::NotFound, _) => {
-                self.counters.negative_hits.increment();
+                counters.negative_hits.increment();
                 Err(Failure::new(FailureKind::NotFound))
             }
             (Stored::Value(value), Share::Hot) => {
-                self.counters.hot_hits.increment();
+                counters.hot_hits.increment();
                 Ok(Fetched::new(value.clone(), Level::Hot, entry.expires))
             }
             (Stored::Value(value), Share::Main | Share::Negative) => {
-                self.counters.main_hits.increment();
+                counters.main_hits.increment();
                 Ok(Fetched::new(value.clone(), Level::Main, entry.expires))
             }
         })
@@ -277,9 +264,10 @@ impl<W> Shard<W> {
     ) -> Result<Load<W>, Refused<W>> {
         let now = self.observe(now);
         let LoadRequest { key, waiter, deadline, route } = request;
-        if let Some(answer) = self.look_up(|| now, &key) {
+        let group = self.groups.get(key.group().index() as usize);
+        if let Some((group, answer)) = group.and_then(|it| Some((it, self.look_up(it, || now, &key)?))) {
             // The same lookup as the `get` before it.
-            self.counters.gets.decrement();
+            group.counters.gets.decrement();
             return Ok(Load::Ready { answer, waiter });
         }
         if let Some(answer) = self.revalidate(now, &key, route, out) {
@@ -287,7 +275,7 @@ impl<W> Shard<W> {
         }
         match self.admit(now, &key, deadline, route) {
             Ok(Admitted::Join(flight)) => {
-                self.counters.loads_deduplicated.increment();
+                self.counters(key.group()).loads_deduplicated.increment();
                 Ok(Load::Wait(self.flights.join(flight, waiter, deadline)))
             }
             Ok(Admitted::Start { group_epoch }) => {
@@ -297,7 +285,7 @@ impl<W> Shard<W> {
                 Ok(Load::Wait(ticket))
             }
             Err(error) => {
-                self.counters.rejected.increment();
+                self.counters(key.group()).rejected.increment();
                 Err(Refused { error, waiter })
             }
         }
@@ -342,7 +330,7 @@ impl<W> Shard<W> {
         route: Route,
         group_epoch: u32,
     ) -> u32 {
-        self.counters.misses.increment();
+        self.counters(key.group()).misses.increment();
         let source = match route {
             Route::LocalOnly if !canary::is(Canary::ForwardedTwice) => Source::Origin,
             Route::LocalOnly | Route::Cluster => match self.ring.owner(key.as_bytes()) {
@@ -363,9 +351,11 @@ impl<W> Shard<W> {
         let flight_id = self.flights.id(slot);
         let margin = self.config.deadline_margin;
         let Some(flight) = self.flights.get_mut(slot) else { return };
+        let group = self.groups.get(flight.key.group().index() as usize);
+        let counters = group.map_or(&self.groupless, |group| &group.counters);
         match flight.source {
             Source::Origin => {
-                self.counters.loads.increment();
+                counters.loads.increment();
                 out.intents.push(Intent::Load {
                     flight: flight_id,
                     attempt: flight.attempt,
@@ -374,7 +364,7 @@ impl<W> Shard<W> {
                 });
             }
             Source::Peer(peer) => {
-                self.counters.peer_fetches.increment();
+                counters.peer_fetches.increment();
                 flight.peers_asked = flight.peers_asked.saturating_add(1);
                 flight.asked_until = flight.deadline.saturating_sub(margin);
                 let item = FetchItem {
@@ -394,14 +384,14 @@ impl<W> Shard<W> {
     pub fn cancel(&mut self, now: Instant, ticket: Ticket, out: &mut Effects<W>) -> Option<W> {
         self.observe(now);
         let Some((waiter, flight)) = self.flights.leave(ticket) else {
-            self.counters.stale_dispositions.increment();
+            self.groupless.stale_dispositions.increment();
             return None;
         };
-        self.counters.cancelled.increment();
+        self.counters_of(flight).cancelled.increment();
         let abandoned = self.flights.get(flight).is_some_and(|flight| flight.waiters == 0);
         let abandoned = abandoned || canary::is(Canary::WaitersLostOnCancel);
         if abandoned && self.config.on_abandoned == OnAbandoned::Abort {
-            self.counters.abandoned.increment();
+            self.counters_of(flight).abandoned.increment();
             self.abort(flight, out);
         }
         Some(waiter)
@@ -430,7 +420,7 @@ impl<W> Shard<W> {
     /// Applies here only; a [`Node`](crate::Node) spreads it. Answers whether the key was held.
     pub fn invalidate(&mut self, now: Instant, key: &HashedKey<'_>, out: &mut Effects<W>) -> bool {
         self.observe(now);
-        self.counters.removals.increment();
+        self.counters(key.group()).removals.increment();
         let Some(epoch) = self.groups.get(key.group().index() as usize).map(|group| group.epoch) else {
             return false;
         };
@@ -478,7 +468,7 @@ impl<W> Shard<W> {
         let now = self.observe(now);
         for _ in 0..self.config.work_per_call.get() {
             let Some(flight) = self.flights.pop_due(now) else { break };
-            self.counters.timeouts.increment();
+            self.counters_of(flight).timeouts.increment();
             let answer = self.rescue(now, flight, Failure::new(FailureKind::Deadline));
             self.complete(flight, &answer, out);
             self.abort(flight, out);
@@ -517,33 +507,6 @@ impl<W> Shard<W> {
         }
     }
 
-    /// What was counted. Reads no lock-protected state: figures may be a moment apart from each other.
-    pub fn stats(&self) -> ShardStats {
-        let cache = self.cache.counters();
-        self.counters.evictions.set(cache.evictions);
-        self.counters.reclaimed.set(cache.reclaimed);
-        self.counters.clamped_time.set(self.clock.regressions());
-        self.counters.snapshot()
-    }
-
-    /// Counts a lookup made for a peer. The embedder calls it where it serves one.
-    pub fn note_served(&self) {
-        self.counters.served.increment();
-    }
-
-    /// What is held now.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        let shares = Share::ALL.map(|share| self.cache.usage(share));
-        Usage {
-            entries: shares.iter().map(|share| u64::from(share.entries)).sum(),
-            bytes: shares.iter().map(|share| share.bytes).sum(),
-            budget: self.config.budget,
-            flights: u64::from(self.flights.live_flights()),
-            waiters: u64::from(self.flights.live_waiters()),
-        }
-    }
-
     /// Whether somebody still wants the result of this flight's attempt. For an executor that is about to begin, and may have missed an abort.
     #[must_use]
     pub fn wants(&self, flight: FlightId, attempt: Attempt) -> bool {
@@ -565,28 +528,6 @@ impl<W> Shard<W> {
     fn jittered(&mut self, ttl: Duration, per_mille: u16) -> Duration {
         let spread = u64::try_from(ttl.as_nanos() * u128::from(per_mille) / 1000).unwrap_or(u64::MAX);
         ttl.saturating_sub(Duration::from_nanos(self.rng.below(spread.saturating_add(1))))
-    }
-
-    /// Recounts every charge, list, index, waiter and timer.
-    ///
-    /// # Errors
-    /// What does not agree, in words.
-    #[cfg(any(test, feature = "__invariants"))]
-    pub fn check_invariants(&self) -> Result<(), alloc::string::String> {
-        self.cache.check_invariants()?;
-        self.flights.check_invariants()?;
-        let loads: u32 = self.groups.iter().map(|group| group.loads).sum();
-        if loads != self.flights.live_flights() {
-            return Err(alloc::format!(
-                "groups count {loads} loads, {} are in progress",
-                self.flights.live_flights()
-            ));
-        }
-        let usage = self.usage();
-        if usage.bytes > usage.budget {
-            return Err(alloc::format!("{} bytes are charged, the budget is {}", usage.bytes, usage.budget));
-        }
-        Ok(())
     }
 }
 

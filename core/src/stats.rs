@@ -4,13 +4,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What a shard has counted since it was made.
+        /// What a shard, or a group in it, has counted since it was made.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct ShardStats { $($(#[$doc])* pub $name: u64,)* }
 
         impl ShardStats {
-            /// Adds another shard's counts: how a node with several shards shows one set of figures.
+            /// Adds another shard's counts, or another group's: how a node with several shards shows one set of figures.
             pub fn add(&mut self, other: &Self) {
                 $(self.$name = self.$name.saturating_add(other.$name);)*
             }
@@ -21,7 +21,7 @@ macro_rules! counters {
             }
         }
 
-        /// The counters behind [`ShardStats`]. Hits count through `&self`, hence atomics; relaxed, since each stands for itself.
+        /// The counters behind [`ShardStats`], of one group or of none. Hits count through `&self`, hence atomics; relaxed, since each stands for itself.
         #[derive(Debug, Default)]
         pub(crate) struct ShardCounters { $(pub(crate) $name: Counter,)* }
 
@@ -108,10 +108,6 @@ impl Counter {
 
     pub(crate) fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {

@@ -12,6 +12,7 @@ use groupcache_core::{
 };
 
 use crate::engine::{Control, Engine, EngineConfig, RegistryTimes};
+use crate::meter::Target;
 use crate::registry::{Registry, StaticRegistry};
 use crate::rt::Runtime;
 use crate::secure::Security;
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) join_timeout: Duration,
     pub(crate) deregister_timeout: Duration,
     pub(crate) drain: Duration,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics_interval: Option<Duration>,
 }
 
 impl Settings {
@@ -68,6 +71,7 @@ pub struct ServerBuilder<R> {
     registry: RegistryTimes,
     security: Option<Arc<dyn Security>>,
     removal_timeout: Duration,
+    metrics: Target,
     keep_alive: (Duration, Duration),
     hot_keys: Option<NonZeroU32>,
     /// The first setting that is out of range, where one is.
@@ -98,6 +102,8 @@ impl<R> ServerBuilder<R> {
             join_timeout: Duration::from_secs(5),
             deregister_timeout: Duration::from_secs(3),
             drain: Duration::from_secs(5),
+            #[cfg(feature = "metrics")]
+            metrics_interval: None,
         };
         Self {
             rt,
@@ -109,6 +115,7 @@ impl<R> ServerBuilder<R> {
             registry: RegistryTimes { lease_ttl: Duration::from_secs(5), op_timeout: Duration::from_secs(2) },
             security: None,
             removal_timeout: Duration::from_secs(2),
+            metrics: Target::default(),
             keep_alive: (Duration::from_secs(2), Duration::from_secs(1)),
             hot_keys: None,
             refused: None,
@@ -288,6 +295,21 @@ impl<R> ServerBuilder<R> {
         self
     }
 
+    /// Has the running node call [`Server::publish_metrics`] by itself, every `interval`: for exporters that push. Default: whoever shows metrics calls it.
+    #[cfg(feature = "metrics")]
+    pub const fn metrics_interval(mut self, interval: Duration) -> Self {
+        self.settings.metrics_interval = Some(interval);
+        self
+    }
+
+    /// Where this node's metrics go, in place of the process's recorder (`metrics::set_global_recorder`): for who has several nodes in one process, which
+    /// would write over each other's.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_recorder(mut self, recorder: Arc<dyn metrics::Recorder + Send + Sync>) -> Self {
+        self.metrics = Target(Some(recorder));
+        self
+    }
+
     /// Makes the node. Nothing runs yet and nothing is listened on.
     ///
     /// # Errors
@@ -316,6 +338,7 @@ impl<R> ServerBuilder<R> {
             transport,
             removal_timeout: self.removal_timeout,
             hot_keys: self.hot_keys,
+            metrics: self.metrics,
         };
         let control = Control::new(self.registry, Arc::clone(&ring));
         Ok(Server::from_parts(Engine::new(self.rt, config, control, ring)?, self.settings))

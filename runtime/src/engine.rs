@@ -16,14 +16,15 @@ use std::time::Duration;
 use ahash::RandomState;
 use futures_channel::oneshot;
 use groupcache_core::{
-    ConfigError, Effects, Failure, FailureKind, GroupId, HashedKey, Invalidation, Link, LinkConfig, Machines,
-    PeerId, RemovalRequest, Removals, Ring, Shard, ShardConfig, ShardStats, Usage, Wake, forget_here,
-    part_of, pass_on,
+    ConfigError, Effects, Failure, FailureKind, GroupId, GroupStats, HashedKey, Invalidation, Link,
+    LinkConfig, Machines, PeerId, RemovalRequest, Removals, Ring, Shard, ShardConfig, ShardStats, Usage,
+    Wake, forget_here, part_of, pass_on,
 };
 
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::groups::Groups;
+use crate::meter::{Meter, Target};
 use crate::peers::{Peer, Peers};
 use crate::rt::Runtime;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,6 +49,7 @@ pub(crate) struct EngineConfig {
     pub(crate) removal_timeout: Duration,
     /// One look-up in so many is counted, to find the keys that are looked up most; none where it is not given.
     pub(crate) hot_keys: Option<NonZeroU32>,
+    pub(crate) metrics: Target,
 }
 
 /// One node: its shards, links, removals and membership.
@@ -58,6 +60,7 @@ pub(crate) struct Engine {
     pub(crate) groups: Groups,
     pub(crate) peers: Peers,
     pub(crate) mismatches: AtomicU64,
+    pub(crate) meter: Meter,
     hasher: RandomState,
     shards: Box<[RwLock<Shard<Waiter>>]>,
     removals: Mutex<Removals<Waiter>>,
@@ -102,6 +105,7 @@ impl Engine {
         Ok(Arc::new(Self {
             rt,
             clock,
+            meter: Meter::new(config.metrics.clone()),
             groups: Groups::default(),
             peers: Peers::default(),
             mismatches: AtomicU64::new(0),
@@ -143,6 +147,10 @@ impl Engine {
             }
             Invalidation::Group(_) => None,
         };
+        let group = match &what {
+            Invalidation::Key(key) => key.group(),
+            Invalidation::Group(group) => *group,
+        };
         let deadline = now.saturating_add(self.config.removal_timeout);
         let request = RemovalRequest::new(what, Waiter::Removed(sender), members, deadline).owner(owner);
         let mut fx = Fx::new();
@@ -155,7 +163,12 @@ impl Engine {
         if let Err(refused) = started {
             return Err(refused.error.into());
         }
-        receiver.await.map_err(|oneshot::Canceled| Failure::new(FailureKind::Stopping))
+        let unacknowledged =
+            receiver.await.map_err(|oneshot::Canceled| Failure::new(FailureKind::Stopping))?;
+        if let Some(group) = self.groups.by_id(group) {
+            group.meter.removed(unacknowledged.len());
+        }
+        Ok(unacknowledged)
     }
 
     /// Forgets here, and only here.
@@ -253,6 +266,15 @@ impl Engine {
             usage.add(&shard.usage());
         }
         (stats, usage)
+    }
+
+    /// What was counted for a group, and what it holds; `None` where there never was such a group.
+    pub(crate) fn group_stats(&self, group: GroupId) -> Option<GroupStats> {
+        let of_shards = (0..self.config.shards.get()).filter_map(|index| self.read(index).group_stats(group));
+        of_shards.reduce(|mut sum, stats| {
+            sum.add(&stats);
+            sum
+        })
     }
 
     /// The ring in force.

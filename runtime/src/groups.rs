@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use groupcache_core::GroupId;
 
 use crate::engine::lock;
+use crate::meter::GroupMeter;
 use crate::retriever::Retriever;
 use crate::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -15,6 +16,7 @@ pub(crate) struct GroupEntry {
     pub(crate) id: GroupId,
     pub(crate) name: Arc<str>,
     pub(crate) retriever: Arc<dyn Retriever>,
+    pub(crate) meter: GroupMeter,
 }
 
 impl fmt::Debug for GroupEntry {
@@ -50,6 +52,13 @@ impl Groups {
         self.read().by_id.get(id.index() as usize)?.clone()
     }
 
+    /// All groups, by name.
+    pub(crate) fn all(&self) -> Vec<Arc<GroupEntry>> {
+        let mut all: Vec<_> = self.read().live.values().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
     pub(crate) fn names(&self) -> Vec<Arc<str>> {
         let mut names: Vec<_> = self.read().live.keys().cloned().collect();
         names.sort();
@@ -75,7 +84,8 @@ impl Groups {
             table.number(name)
         };
         install(id)?;
-        let entry = Arc::new(GroupEntry { id, name: Arc::clone(&name), retriever });
+        let entry =
+            Arc::new(GroupEntry { id, name: Arc::clone(&name), retriever, meter: GroupMeter::default() });
         let mut table = self.write();
         table.by_id[id.index() as usize] = Some(Arc::clone(&entry));
         table.live.insert(name, Arc::clone(&entry));

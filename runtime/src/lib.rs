@@ -20,6 +20,10 @@ mod group;
 mod groups;
 pub mod guide;
 mod hyper_rt;
+#[cfg(not(feature = "metrics"))]
+mod meter;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(shuttle)]
 mod models;
 mod peers;
@@ -39,6 +43,9 @@ mod transport;
 mod view;
 mod watch;
 
+#[cfg(feature = "metrics")]
+use metrics::meter;
+
 pub use builder::{DEFAULT_ADDR, ServerBuilder};
 pub use error::{Error, ErrorKind};
 pub use group::{Group, GroupBuilder, Lookup, RemoveReport};
@@ -48,7 +55,7 @@ pub use registry::{EtcdConfig, EtcdRegistry, EtcdUser};
 pub use registry::{
     Granted, KeepAlive, Listing, MemoryRegistry, Registration, Registry, RegistryError, StaticRegistry,
 };
-pub use report::{MemberView, RingView, Stats};
+pub use report::{MemberView, PeerView, RingView, Stats};
 pub use retriever::{Loaded, RetrieveError, Retriever};
 pub use rt::{BoxFuture, Connection, Listener, Runtime};
 pub use secure::Security;

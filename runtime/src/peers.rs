@@ -8,6 +8,7 @@ use futures_util::future::AbortHandle;
 use groupcache_core::{BatchId, DialId, Link, PeerId};
 
 use crate::engine::lock;
+use crate::meter::PeerMeter;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, RwLock};
 use crate::transport::PeerChannel;
@@ -19,6 +20,7 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     pub(crate) name: Arc<str>,
     pub(crate) link: Mutex<Link>,
+    pub(crate) meter: PeerMeter,
     /// Whether the latest batch had more than one key.
     pub(crate) asked_by_several: AtomicBool,
     /// How long its last answers took.
@@ -36,6 +38,7 @@ impl Peer {
             id: link.peer(),
             name: Arc::clone(link.name()),
             link: Mutex::new(link),
+            meter: PeerMeter::default(),
             asked_by_several: AtomicBool::new(false),
             latencies: Latencies::default(),
             connection: Mutex::default(),

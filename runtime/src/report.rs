@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use groupcache_core::{LinkStats, PeerId, Ring, ShardStats, Usage};
+use groupcache_core::{GroupStats, Link, LinkStats, PeerId, Ring, ShardStats, Usage};
 use serde::Serialize;
 
 use crate::engine::ME;
@@ -44,6 +44,15 @@ impl Stats {
         Self(all)
     }
 
+    pub(crate) fn of_group(group: &GroupStats) -> Self {
+        let mut all = BTreeMap::new();
+        group.counts.each(|name, count| {
+            all.insert(name, count);
+        });
+        all.extend([("entries", group.entries), ("bytes", group.bytes), ("flights", group.flights)]);
+        Self(all)
+    }
+
     /// The counter `name`, where there is one of that name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<u64> {
@@ -53,6 +62,43 @@ impl Stats {
     /// All counters, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.0.iter().map(|(&name, &count)| (name, count))
+    }
+}
+
+/// A peer as this node sees it.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PeerView {
+    /// How this node stands to it: the name of a [`LinkState`](groupcache_core::LinkState).
+    pub state: &'static str,
+    /// Keys that wait to be sent.
+    pub queued: u64,
+    /// Batches that were sent and are not complete.
+    pub open_batches: u64,
+    /// What was counted, since it came.
+    pub counts: Stats,
+}
+
+impl PeerView {
+    pub(crate) fn new(link: &Link) -> Self {
+        let stats = link.stats();
+        let counts = [
+            ("keys", stats.keys),
+            ("batches", stats.batches),
+            ("failed_batches", stats.failed_batches),
+            ("unanswered", stats.unanswered),
+            ("refused_down", stats.refused_down),
+            ("refused_full", stats.refused_full),
+            ("breaker_opened", stats.opened),
+            ("dials", stats.dials),
+            ("stale", stats.stale),
+        ];
+        Self {
+            state: link.state().name(),
+            queued: link.queued() as u64,
+            open_batches: link.open_batches() as u64,
+            counts: Stats(counts.into()),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A node: built, started, stopped.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -15,8 +16,11 @@ use groupcache_core::{ConfigError, GroupConfig};
 use crate::builder::{Discovery, ServerBuilder, Settings};
 use crate::engine::{Engine, lock};
 use crate::group::{Group, GroupBuilder};
+use crate::groups::GroupEntry;
+#[cfg(feature = "metrics")]
+use crate::metrics::Standing;
 use crate::registry::Registry;
-use crate::report::{RingView, Stats};
+use crate::report::{PeerView, RingView, Stats};
 use crate::retriever::Retriever;
 use crate::rt::{Listener, Runtime};
 use crate::service::Service;
@@ -204,6 +208,10 @@ impl<R> Server<R> {
         let _first = inner.addr.set(addr);
         rt.spawn(Box::pin(Arc::clone(&inner.engine).keep_time()));
         inner.state.store(Status::Running as u8, Ordering::Release);
+        #[cfg(feature = "metrics")]
+        if let Some(interval) = inner.settings.metrics_interval {
+            rt.spawn(Box::pin(Arc::clone(inner).publish_every(interval)));
+        }
         drop(life);
         // A stop meanwhile has nothing to wait for any more.
         let joined = || inner.engine.has_view() || inner.state() != Status::Running;
@@ -367,7 +375,7 @@ impl<R> Server<R> {
     /// Whether the node runs and has joined the fleet: registered, with a view of the members.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.status() == Status::Running && self.inner.engine.has_joined()
+        self.inner.is_ready()
     }
 
     /// The node's counters.
@@ -385,6 +393,31 @@ impl<R> Server<R> {
         Stats::new(&shards, &usage, links, further)
     }
 
+    /// What each group has counted and holds, by its name. A group that was destroyed and made again goes on where it was.
+    #[must_use]
+    pub fn group_stats(&self) -> BTreeMap<String, Stats> {
+        let engine = &self.inner.engine;
+        let of = |group: Arc<GroupEntry>| {
+            let stats = engine.group_stats(group.id)?;
+            Some((group.name.to_string(), Stats::of_group(&stats)))
+        };
+        engine.groups.all().into_iter().filter_map(of).collect()
+    }
+
+    /// What was asked of each peer, and how it stands, by its address.
+    #[must_use]
+    pub fn peer_stats(&self) -> BTreeMap<String, PeerView> {
+        let peers = self.inner.engine.peers.all();
+        peers.iter().map(|peer| (peer.name.to_string(), PeerView::new(&lock(&peer.link)))).collect()
+    }
+
+    /// Publishes the node's metrics: sets every counter and gauge of [`METRICS`](crate::metrics::METRICS) to what it is now. For whoever shows them to call
+    /// right before; from the first call on, what takes time is measured too. O(groups x shards + peers).
+    #[cfg(feature = "metrics")]
+    pub fn publish_metrics(&self) {
+        self.inner.publish_metrics();
+    }
+
     /// The ring as this node sees it.
     #[must_use]
     pub fn ring(&self) -> RingView {
@@ -395,11 +428,34 @@ impl<R> Server<R> {
     /// last errors. For people and not for alarms. O(shards x loads in progress at the most, ever).
     #[must_use]
     pub fn live(&self) -> Live {
-        self.inner.engine.live(self.addr(), self.status(), self.ring(), self.stats())
+        let me = (self.addr(), self.status());
+        self.inner.engine.live(me, self.ring(), self.stats(), self.group_stats())
     }
 }
 
 impl Inner {
+    fn is_ready(&self) -> bool {
+        self.state() == Status::Running && self.engine.has_joined()
+    }
+
+    #[cfg(feature = "metrics")]
+    fn publish_metrics(&self) {
+        let connections = self.peer_side.get().map_or(0, PeerServer::connections);
+        self.engine.publish_metrics(&Standing { is_ready: self.is_ready(), connections });
+    }
+
+    /// Publishes until the node has stopped, and then once more.
+    #[cfg(feature = "metrics")]
+    async fn publish_every(self: Arc<Self>, interval: Duration) {
+        loop {
+            self.publish_metrics();
+            if self.state() == Status::Stopped {
+                return;
+            }
+            self.engine.rt.sleep(interval).await;
+        }
+    }
+
     fn state(&self) -> Status {
         Status::ALL[usize::from(self.state.load(Ordering::Acquire)).min(Status::ALL.len() - 1)]
     }

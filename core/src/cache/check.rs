@@ -7,6 +7,7 @@ use alloc::vec;
 use super::arena::NIL;
 use super::charge::charge;
 use super::policy::Policy;
+use super::tally::Held;
 use super::{Cache, Label, Share};
 
 impl Cache {
@@ -33,6 +34,7 @@ impl Cache {
             }
         }
         self.check_free_list()?;
+        self.check_tally()?;
         for id in 0..self.arena.slots() {
             self.check_slot(id, owner[id as usize])?;
         }
@@ -61,6 +63,31 @@ impl Cache {
             Some(found) if found == id => Ok(()),
             found => Err(format!("the index finds {found:?} by the key of slot {id}")),
         }
+    }
+
+    /// Each group's figures are those of its entries, and all together the cache's.
+    fn check_tally(&self) -> Result<(), String> {
+        let kept = self.tally.all();
+        let mut counted = vec![Held::default(); kept.len()];
+        for slot in (0..self.arena.slots()).filter_map(|id| self.arena.used(id)) {
+            let Label { group, .. } = slot.label();
+            let Some(held) = counted.get_mut(usize::from(group)) else {
+                return Err(format!("group {group} has an entry and no figures"));
+            };
+            (held.entries, held.bytes) = (held.entries + 1, held.bytes + u64::from(slot.charge));
+        }
+        for (group, (kept, counted)) in kept.iter().zip(&counted).enumerate() {
+            if (kept.entries, kept.bytes) != (counted.entries, counted.bytes) {
+                return Err(format!("group {group} holds {counted:?}, and is said to hold {kept:?}"));
+            }
+        }
+        let lost: (u64, u64) = kept.iter().fold((0, 0), |(evictions, reclaimed), held| {
+            (evictions + held.evictions, reclaimed + held.reclaimed)
+        });
+        if lost != (self.counters.evictions, self.counters.reclaimed) {
+            return Err(format!("the groups have lost {lost:?} entries, the cache {:?}", self.counters));
+        }
+        Ok(())
     }
 
     fn check_free_list(&self) -> Result<(), String> {

@@ -24,6 +24,7 @@ pub mod probe;
 #[cfg(feature = "__bench")]
 pub mod replay;
 mod sketch;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,8 @@ use self::list::List;
 use self::policy::Policy;
 #[cfg(test)]
 pub(crate) use self::policy::Tuning;
+pub(crate) use self::tally::Held;
+use self::tally::Tally;
 use crate::canary::{self, Canary};
 use crate::error::ConfigError;
 use crate::id::GroupId;
@@ -226,6 +229,7 @@ pub(crate) struct Cache {
     negative: B2,
     budgets: [u64; 3],
     counters: CacheCounters,
+    tally: Tally,
 }
 
 /// Shadows take at most one part in so many of the budget of the share that they are for.
@@ -253,6 +257,7 @@ impl Cache {
             negative: policy(2)?,
             budgets,
             counters: CacheCounters::default(),
+            tally: Tally::default(),
         };
         if config.adaptive {
             cache.adaptive = Some(Adaptive::new(budgets[0], expected[0], config.seed)?);
@@ -334,6 +339,8 @@ impl Cache {
         let mut out = List::outgoing();
         let id = match found {
             Some(id) if self.arena.slot(id).label().share == share => {
+                let before = self.arena.slot(id).charge;
+                self.tally.recharge(self.arena.slot(id).label().group, before, charge);
                 self.overwrite(id, new, evicted);
                 let (policy, arena) = self.policy_and_arena(share);
                 policy.replace(arena, id, charge, &dead_item, &mut out);
@@ -367,6 +374,7 @@ impl Cache {
     /// Forgets everything, and keeps the tables. O(entries).
     pub(crate) fn clear(&mut self, evicted: &mut Vec<Value>) {
         self.index.clear();
+        self.tally.clear();
         for share in Share::ALL {
             self.policy_and_arena(share).0.clear();
         }
@@ -389,6 +397,16 @@ impl Cache {
             bytes: policy.bytes() + policy.table_bytes(),
             budget: self.budgets[share as usize],
         }
+    }
+
+    /// What a group holds, and has lost. O(1).
+    pub(crate) fn held(&self, group: GroupId) -> Held {
+        self.tally.of(group.index() as usize)
+    }
+
+    /// Makes room for a group's figures, so that its first entry allocates none. False where there is no memory for them.
+    pub(crate) fn admit_group(&mut self, group: GroupId) -> bool {
+        u16::try_from(group.index()).is_ok_and(|group| self.tally.admit(group))
     }
 
     /// What happened since the cache was made.
@@ -445,7 +463,8 @@ impl Cache {
         let arena = &self.arena;
         let has_place = self.index.reserve(arena.len() as usize + 1, |id| arena.slot(id).hash);
         // Groups are numbered densely from 0: a shard has fewer than 2^16.
-        let (Ok(group), true) = (u16::try_from(key.group().index()), has_place) else {
+        let group = u16::try_from(key.group().index()).ok().filter(|&group| self.tally.admit(group));
+        let Some(group) = group.filter(|_| has_place) else {
             release(stored, evicted);
             return None;
         };
@@ -453,6 +472,7 @@ impl Cache {
         let item = Item { key: KeyBytes::from(key.into_bytes()), stored, expires };
         let id = self.arena.insert(hash, charge, label, item)?;
         self.index.insert(hash, id);
+        self.tally.add(group, charge);
         Some(id)
     }
 
@@ -475,15 +495,19 @@ impl Cache {
         let mut inserted = Inserted::Stored;
         while let Some(id) = out.tail() {
             out.unlink(&mut self.arena, id);
-            let counter = match self.arena.used(id) {
+            let held = self.tally.of_mut(self.arena.slot(id).label().group);
+            let (counter, of_group) = match self.arena.used(id) {
                 _ if id == new => {
                     inserted = Inserted::NotAdmitted;
-                    &mut self.counters.not_admitted
+                    (&mut self.counters.not_admitted, None)
                 }
-                Some(slot) if !dead(slot) => &mut self.counters.evictions,
-                _ => &mut self.counters.reclaimed,
+                Some(slot) if !dead(slot) => (&mut self.counters.evictions, Some(&mut held.evictions)),
+                _ => (&mut self.counters.reclaimed, Some(&mut held.reclaimed)),
             };
             *counter += 1;
+            if let Some(counter) = of_group {
+                *counter += 1;
+            }
             if canary::is(Canary::EvictionLosesEntry) {
                 continue;
             }
@@ -503,7 +527,9 @@ impl Cache {
     /// Takes an entry that is in no list out of the index and the slab.
     fn free(&mut self, id: u32, evicted: &mut Vec<Value>) {
         let arena = &self.arena;
-        self.index.remove(arena.slot(id).hash, id, |id| arena.slot(id).hash);
+        let slot = arena.slot(id);
+        self.tally.remove(slot.label().group, slot.charge);
+        self.index.remove(slot.hash, id, |id| arena.slot(id).hash);
         if let Some(item) = self.arena.remove(id) {
             release(item.stored, evicted);
         }

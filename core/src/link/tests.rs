@@ -2,6 +2,7 @@
 
 mod batches;
 mod failing;
+mod figures;
 mod leaving;
 
 use alloc::string::ToString;

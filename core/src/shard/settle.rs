@@ -73,12 +73,12 @@ impl<W> Shard<W> {
                 self.take_failure(now, slot, level, failure, out)
             }
             Outcome::Unreachable(_) if self.is_too_late_to_ask(now, slot) => {
-                self.counters.peer_errors.increment();
+                self.counters_of(slot).peer_errors.increment();
                 self.take_failure(now, slot, level, Failure::new(FailureKind::Deadline), out)
             }
             Outcome::Unreachable(cause) => match self.next_source(slot) {
                 Some(source) => {
-                    self.counters.peer_errors.increment();
+                    self.counters_of(slot).peer_errors.increment();
                     self.redirect(slot, Some(source), out);
                     return Disposition::Retrying;
                 }
@@ -96,7 +96,7 @@ impl<W> Shard<W> {
     }
 
     fn stale(&self) -> Disposition {
-        self.counters.stale_dispositions.increment();
+        self.groupless.stale_dispositions.increment();
         Disposition::Stale
     }
 
@@ -111,7 +111,7 @@ impl<W> Shard<W> {
     ) -> Answer {
         let (len, max) = (value.len(), self.config.max_value_len.get());
         if len > max {
-            self.counters.oversize.increment();
+            self.counters_of(slot).oversize.increment();
             let message = alloc::format!("the value has {len} bytes: the limit is {max}");
             return Err(Failure::with_message(FailureKind::ValueTooLarge, message));
         }
@@ -121,7 +121,7 @@ impl<W> Shard<W> {
         let (share, expires) = self.placement(now, &key, level, ttl);
         if !at_first_hand || expires <= now {
             // A successor's value, an expired one that the owner gave out, or one that the loader said is not to be kept.
-            self.counters.not_stored.increment();
+            self.counters_of(slot).not_stored.increment();
             return Ok(Fetched::new(value, level, expires));
         }
         self.keep(now, slot, (share, expires), Stored::Value(value.clone()), out);
@@ -153,9 +153,10 @@ impl<W> Shard<W> {
         let (key, epoch) = (flight.key.clone(), self.epoch_of(&flight.key));
         let fenced = flight.fenced && !canary::is(Canary::UnfencedRemoval);
         if fenced || flight.group_epoch != epoch {
-            self.counters.fenced_dropped.increment();
+            self.counters(key.group()).fenced_dropped.increment();
             return;
         }
+        let group = key.group();
         let new = NewEntry { share, key, stored, expires, epoch };
         let groups = &self.groups;
         let dead = |group: GroupId, expires: Instant, epoch: u32| {
@@ -165,7 +166,7 @@ impl<W> Shard<W> {
         };
         match self.cache.insert(new, dead, &mut out.evicted) {
             Inserted::Stored => {}
-            Inserted::TooLarge | Inserted::NotAdmitted => self.counters.not_stored.increment(),
+            Inserted::TooLarge | Inserted::NotAdmitted => self.counters(group).not_stored.increment(),
         }
     }
 
@@ -214,10 +215,10 @@ impl<W> Shard<W> {
     ) -> Answer {
         if level == Level::Origin {
             if failure.kind == FailureKind::NotFound {
-                self.counters.load_not_found.increment();
+                self.counters_of(slot).load_not_found.increment();
                 self.keep_not_found(now, slot, out);
             } else {
-                self.counters.load_errors.increment();
+                self.counters_of(slot).load_errors.increment();
             }
         }
         self.rescue(now, slot, failure)

@@ -29,7 +29,7 @@ impl<W> Shard<W> {
         out: &mut Effects<W>,
     ) -> Option<Fetched> {
         let fetched = self.expired(now, key, |config| config.stale_while_revalidate)?;
-        self.counters.stale_hits.increment();
+        self.counters(key.group()).stale_hits.increment();
         let deadline = now.saturating_add(self.config.load_timeout);
         let route = if canary::is(Canary::StaleForwarded) { Route::Cluster } else { route };
         if let Ok(Admitted::Start { group_epoch }) = self.admit(now, key, deadline, route) {
@@ -50,7 +50,7 @@ impl<W> Shard<W> {
         };
         match self.expired(now, &flight.key.as_hashed(), |config| config.stale_if_error) {
             Some(fetched) => {
-                self.counters.stale_rescues.add(u64::from(flight.waiters));
+                self.counters(flight.key.group()).stale_rescues.add(u64::from(flight.waiters));
                 Ok(fetched)
             }
             None => Err(failure),

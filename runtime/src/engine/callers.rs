@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::select;
-use groupcache_core::{Answer, Failure, FailureKind, HashedKey, Load, LoadRequest, Refused, Route, Ticket};
+use groupcache_core::{
+    Answer, Failure, FailureKind, HashedKey, Instant, Load, LoadRequest, Refused, Route, Ticket,
+};
 
 use super::wait::{Gathering, Promise, Promised, Waiter, promise};
 use super::{Engine, Fx};
+use crate::meter::Timing;
 use crate::rt::BoxFuture;
 
 impl Engine {
@@ -32,7 +35,7 @@ impl Engine {
     pub(crate) fn serve(&self, key: &HashedKey<'_>) -> Option<Answer> {
         self.note_key(key);
         let shard = self.read(self.shard_of(key));
-        shard.note_served();
+        shard.note_served(key.group());
         shard.get_with(key, || self.clock.now())
     }
 
@@ -54,16 +57,23 @@ impl Engine {
     /// Like [`look_up`](Self::look_up) for who has looked already.
     pub(crate) fn load(self: &Arc<Self>, key: &HashedKey<'_>, limit: Duration, route: Route) -> LookUp<'_> {
         let (promise, promised) = promise();
-        match self.begin(key, promise, limit, route) {
-            Ok(Load::Ready { answer, .. }) => LookUp::Known(Some(answer)),
+        let now = self.clock.now();
+        let timing = Timing::new(key.group(), route, now);
+        let known = |answer: Answer| {
+            self.meter.answered(self, timing, &answer);
+            LookUp::Known(Some(answer))
+        };
+        match self.begin(key, promise, now, limit, route) {
+            Ok(Load::Ready { answer, .. }) => known(answer),
             Ok(Load::Wait(ticket)) => LookUp::Waits(Waiting {
                 engine: self,
                 ticket: Some(ticket),
                 promised,
+                timing,
                 // The flight itself ends at the load time-out: only who leaves earlier needs a timer.
                 timer: (limit < self.config.shard.load_timeout).then(|| self.rt.sleep(limit)),
             }),
-            Err(refused) => LookUp::Known(Some(Err(refused.error.into()))),
+            Err(refused) => known(Err(refused.error.into())),
         }
     }
 
@@ -71,10 +81,10 @@ impl Engine {
         self: &Arc<Self>,
         key: &HashedKey<'_>,
         promise: Promise,
+        now: Instant,
         limit: Duration,
         route: Route,
     ) -> Result<Load<Waiter>, Refused<Waiter>> {
-        let now = self.clock.now();
         let deadline = now.saturating_add(limit.min(self.config.shard.load_timeout));
         let request = LoadRequest::new(*key, Waiter::Answer(promise), deadline).route(route);
         let mut fx = Fx::new();
@@ -103,7 +113,8 @@ impl Engine {
         if by_shard.is_empty() {
             return gathering.take();
         }
-        let waiting = self.begin_many(keys, &by_shard, &gathering, limit);
+        let now = self.clock.now();
+        let waiting = self.begin_many(keys, &by_shard, &gathering, (now, limit));
         if limit >= self.config.shard.load_timeout {
             (&gathering).await;
         } else {
@@ -111,6 +122,7 @@ impl Engine {
         }
         // Takes back what is still open, before that is answered in its place.
         drop(waiting);
+        self.meter.answered_many(self, keys.first().map(HashedKey::group), now);
         gathering.take()
     }
 
@@ -132,9 +144,8 @@ impl Engine {
         keys: &[HashedKey<'_>],
         by_shard: &[u32],
         gathering: &Gathering,
-        limit: Duration,
+        (now, limit): (Instant, Duration),
     ) -> WaitingForMany<'_> {
-        let now = self.clock.now();
         let deadline = now.saturating_add(limit.min(self.config.shard.load_timeout));
         let mut tickets = Vec::with_capacity(by_shard.len());
         let mut at_once = Vec::new();
@@ -205,19 +216,24 @@ pub(crate) struct Waiting<'a> {
     engine: &'a Arc<Engine>,
     ticket: Option<Ticket>,
     promised: Promised,
+    timing: Timing,
     timer: Option<BoxFuture<'static, ()>>,
 }
 
 impl Waiting<'_> {
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Answer> {
-        if let Poll::Ready(answer) = self.promised.poll_unpin(context) {
-            self.ticket = None;
-            return Poll::Ready(answer);
-        }
-        match self.timer.as_mut().map(|timer| timer.poll_unpin(context)) {
-            Some(Poll::Ready(())) => Poll::Ready(Err(Failure::new(FailureKind::Deadline))),
-            Some(Poll::Pending) | None => Poll::Pending,
-        }
+        let answer = match self.promised.poll_unpin(context) {
+            Poll::Ready(answer) => {
+                self.ticket = None;
+                answer
+            }
+            Poll::Pending => match self.timer.as_mut().map(|timer| timer.poll_unpin(context)) {
+                Some(Poll::Ready(())) => Err(Failure::new(FailureKind::Deadline)),
+                Some(Poll::Pending) | None => return Poll::Pending,
+            },
+        };
+        self.engine.meter.answered(self.engine, self.timing, &answer);
+        Poll::Ready(answer)
     }
 }
 

@@ -98,9 +98,10 @@ impl Engine {
             return Outcome::Failed(Failure::with_message(FailureKind::InvalidKey, "the key is not UTF-8"));
         };
         // `retrieve` is called inside the guarded future: it may panic before it returns one of its own.
+        let since = self.clock.now();
         let retrieving = AssertUnwindSafe(async { group.retriever.retrieve(text).await }).catch_unwind();
         pin_mut!(retrieving);
-        match select(retrieving, self.rt.sleep(self.clock.until(deadline))).await {
+        let outcome = match select(retrieving, self.rt.sleep(self.clock.until(deadline))).await {
             Either::Left((Ok(Ok(loaded)), _)) => Outcome::Value { value: loaded.value, ttl: loaded.ttl },
             Either::Left((Ok(Err(error)), _)) => Outcome::Failed(error.into_failure()),
             Either::Left((Err(panic), _)) => {
@@ -110,7 +111,9 @@ impl Engine {
                 Outcome::Failed(Failure::with_message(FailureKind::OriginFailed, message))
             }
             Either::Right(((), _)) => Outcome::Failed(Failure::new(FailureKind::Deadline)),
-        }
+        };
+        self.meter.loaded(self, &group, since, &outcome);
+        outcome
     }
 
     fn start_fetch(self: &Arc<Self>, batch: Batch) {
@@ -163,13 +166,18 @@ impl Engine {
             match replies.next().await {
                 Some(Ok(reply)) => {
                     answered += reply.items.len();
+                    self.meter.fetched(self, peer, now, reply.items.len(), true);
                     let outcomes = reply.items.into_iter().map(groupcache_proto::v1::Item::into_outcome);
                     let outcomes: Vec<_> = outcomes.collect();
                     self.note_fetched(peer, batch, &outcomes, now);
                     self.take_replies(peer, batch, outcomes);
                 }
                 Some(Err(PeerFault::Unimplemented)) => return BatchEnd::Unimplemented,
-                Some(Err(fault)) => return BatchEnd::Failed(cause_of(fault)),
+                Some(Err(fault)) => {
+                    let left = batch.items.len().saturating_sub(answered);
+                    self.meter.fetched(self, peer, now, left, false);
+                    return BatchEnd::Failed(cause_of(fault));
+                }
                 None => return BatchEnd::Complete,
             }
         }
@@ -188,6 +196,8 @@ impl Engine {
             Err(PeerFault::Unimplemented) => return BatchEnd::Unimplemented,
             Err(fault) => fault.into_outcome(),
         };
+        let is_answered = !matches!(outcome, Outcome::Unreachable(_));
+        self.meter.fetched(self, peer, now, 1, is_answered);
         // A peer that gave no answer has failed the batch, which the breaker counts.
         if let Outcome::Unreachable(cause) = outcome {
             return BatchEnd::Failed(cause);
@@ -394,9 +404,13 @@ impl Fetch {
         match self.batch.protocol {
             Protocol::Batched => {
                 self.engine.top_up(&self.peer, &mut self.batch);
+                self.engine.meter.batch_sent(&self.peer, self.batch.items.len());
                 self.engine.fetch_batch(&self.peer, channel, &self.batch).await
             }
-            Protocol::Single => self.engine.fetch_single(&self.peer, channel, &self.batch).await,
+            Protocol::Single => {
+                self.engine.meter.batch_sent(&self.peer, self.batch.items.len());
+                self.engine.fetch_single(&self.peer, channel, &self.batch).await
+            }
         }
     }
 }

@@ -3,12 +3,16 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
+use groupcache_core::MembershipStats;
 use groupcache_core::{
     ConfigError, Instant, Link, Machines, Membership, MembershipConfig, OpId, PeerId, Placement,
     RegistryIntent, RegistryOutcome, Ring, WatchEvent, ring_of,
 };
 
 use super::{Engine, Fx, ME, lock};
+#[cfg(feature = "metrics")]
+use crate::metrics::RegistryFigures;
 use crate::peers::Peer;
 use crate::registry::{Registration, Registry, RegistryDriver, RegistryEvents};
 
@@ -33,6 +37,8 @@ struct Joined {
     addr: Arc<str>,
     /// Whether the registry has ever shown this node's record.
     seen: bool,
+    /// When the registry last confirmed this node's record.
+    confirmed: Option<Instant>,
     membership: Membership,
     driver: Arc<RegistryDriver>,
     /// Keeps what the driver speaks to alive.
@@ -92,6 +98,7 @@ impl Engine {
             control.joined = Some(Joined {
                 addr: Arc::clone(addr),
                 seen: false,
+                confirmed: None,
                 membership,
                 driver: Arc::new(driver),
                 _events: events,
@@ -124,6 +131,17 @@ impl Engine {
     /// Whether the link to a member is up; this node is always up to itself.
     pub(crate) fn is_up(&self, peer: PeerId) -> bool {
         peer == ME || self.peers.get(peer).is_some_and(|peer| lock(&peer.link).is_connected())
+    }
+
+    /// How this node stands with its registry; `None` before it has started.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn registry_figures(&self) -> Option<(MembershipStats, RegistryFigures)> {
+        let control = lock(&self.control);
+        let joined = control.joined.as_ref()?;
+        let now = self.clock.now();
+        let age = joined.confirmed.map(|at| now.saturating_since(at).as_secs_f64());
+        let is_registered = joined.membership.is_registered(now);
+        Some((joined.membership.stats(), RegistryFigures { is_registered, age }))
     }
 
     /// The address that this node joined under; empty before.
@@ -159,7 +177,15 @@ impl Engine {
         {
             let mut control = lock(&self.control);
             let Control { ring, joined: Some(joined), .. } = &mut *control else { return };
+            let confirmations = |membership: &Membership| {
+                let stats = membership.stats();
+                stats.registrations + stats.keep_alives
+            };
+            let before = confirmations(&joined.membership);
             call(&mut joined.membership, now, &mut fx);
+            if confirmations(&joined.membership) != before {
+                joined.confirmed = Some(now);
+            }
             joined.seen =
                 joined.seen || joined.membership.members().iter().any(|member| member.addr == joined.addr);
             if joined.membership.ring_epoch() != ring.epoch().get() {

@@ -1,12 +1,14 @@
 //! One look at a node at work.
 
+use std::collections::BTreeMap;
+
 use groupcache_core::{FlightView, GroupId, Share, ShareUsage};
 use serde::Serialize;
 
 use super::{ErrorReport, HotKeysReport, Latency, millis, shown};
 use crate::engine::{Engine, lock};
 use crate::peers::Peer;
-use crate::report::{RingView, Stats};
+use crate::report::{PeerView, RingView, Stats};
 use crate::server::Status;
 
 /// How many loads in progress are shown.
@@ -33,8 +35,8 @@ pub struct Live {
     pub counters: Stats,
     /// The use of the budget, by part of the cache.
     pub shares: Vec<ShareReport>,
-    /// The groups' names.
-    pub groups: Vec<String>,
+    /// The groups by name, and what each has counted and holds.
+    pub groups: BTreeMap<String, Stats>,
     /// The peers, as far as there are links to them.
     pub peers: Vec<PeerReport>,
     /// Loads in progress, the oldest first, 32 at most; the counter `flights` has the number of all.
@@ -65,21 +67,12 @@ pub struct ShareReport {
 pub struct PeerReport {
     /// Its address.
     pub name: String,
-    /// `up`; `idle` where nothing was asked of it yet; `dialling`; `down` while its breaker is open, so that its keys are asked elsewhere; `probing` while
-    /// that is being found out; `leaving` where it is on the ring no more.
-    pub standing: &'static str,
+    /// How this node stands to it, and what was counted. While its state is `down` or `redialling` its breaker is open, so that its keys are asked elsewhere;
+    /// while it is `probing`, that is being found out.
+    #[serde(flatten)]
+    pub view: PeerView,
     /// How long its answers take; `None` where there were none lately.
     pub latency: Option<Latency>,
-    /// Messages sent that are not answered to the end.
-    pub in_flight: usize,
-    /// Keys asked of it.
-    pub keys: u64,
-    /// Messages that they left in.
-    pub batches: u64,
-    /// Messages that failed as a whole.
-    pub failed_batches: u64,
-    /// Times that its breaker has opened.
-    pub breaker_opened: u64,
 }
 
 /// A load in progress.
@@ -105,7 +98,13 @@ pub struct FlightReport {
 }
 
 impl Engine {
-    pub(crate) fn live(&self, node: String, status: Status, ring: RingView, counters: Stats) -> Live {
+    pub(crate) fn live(
+        &self,
+        (node, status): (String, Status),
+        ring: RingView,
+        counters: Stats,
+        groups: BTreeMap<String, Stats>,
+    ) -> Live {
         let now = self.clock.now();
         let name = |group: GroupId| self.group_name(group).to_string();
         Live {
@@ -116,7 +115,7 @@ impl Engine {
             ring,
             counters,
             shares: Share::ALL.iter().map(|&share| self.share_report(share)).collect(),
-            groups: self.groups.names().iter().map(ToString::to_string).collect(),
+            groups,
             peers: self.peers.all().iter().map(|peer| self.peer_report(peer)).collect(),
             flights: self.oldest_flights(),
             hot_keys: self.watch.hot_keys.as_ref().map(|keys| keys.report(now, name)),
@@ -131,20 +130,8 @@ impl Engine {
     }
 
     pub(super) fn peer_report(&self, peer: &Peer) -> PeerReport {
-        let (standing, in_flight, stats) = {
-            let link = lock(&peer.link);
-            (link.standing(), link.in_flight(), link.stats())
-        };
-        PeerReport {
-            name: peer.name.to_string(),
-            standing: standing.name(),
-            latency: peer.latencies.summary(self.clock.now()),
-            in_flight,
-            keys: stats.keys,
-            batches: stats.batches,
-            failed_batches: stats.failed_batches,
-            breaker_opened: stats.opened,
-        }
+        let view = PeerView::new(&lock(&peer.link));
+        PeerReport { name: peer.name.to_string(), view, latency: peer.latencies.summary(self.clock.now()) }
     }
 
     fn oldest_flights(&self) -> Vec<FlightReport> {

@@ -12,7 +12,7 @@ use arbitrary::{Result, Unstructured};
 use groupcache_core::{
     Answer, Attempt, Disposition, Effects, Eviction, Failure, FailureKind, Fetched, FlightId, GroupId,
     HashedKey, Instant, Load, LoadError, LoadRequest, Member, OnAbandoned, Outcome, PeerId, Placement,
-    Refused, Ring, RingEpoch, Route, Shard, ShardConfig, Value,
+    Refused, Ring, RingEpoch, Route, Shard, ShardConfig, ShardStats, Value,
 };
 
 use self::model::{Flight, KeyId, Model, began, value_of};
@@ -140,6 +140,24 @@ impl Bench {
         let usage = self.shard.usage();
         assert_eq!(usage.flights as usize, self.model.flights.len());
         assert_eq!(usage.waiters as usize, self.model.tickets.len());
+        self.check_groups();
+    }
+
+    /// Each group counts its own loads, and all together what the shard does.
+    fn check_groups(&self) {
+        let of = |group| self.shard.group_stats(GroupId::new(group)).expect("a group that was made");
+        for (number, group) in (0..).zip(&self.model.groups) {
+            let flights = self.model.flights.values().filter(|flight| flight.key.0 == number).count();
+            let stats = of(number);
+            assert_eq!((stats.flights, stats.counts.misses), (flights as u64, group.begun), "group {number}");
+        }
+        let (mut sum, all) = (of(0), self.shard.stats());
+        sum.add(&of(1));
+        let counted = |stats: &ShardStats| {
+            [stats.misses, stats.loads, stats.main_hits, stats.hot_hits, stats.evictions, stats.cancelled]
+        };
+        assert_eq!(counted(&sum.counts), counted(&all));
+        assert_eq!(sum.entries, self.shard.usage().entries);
     }
 
     fn load(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {

@@ -53,10 +53,10 @@ async fn the_page_shows_a_fleet_at_work_and_what_goes_wrong_with_it() {
     fleet[2].kill();
     browser
         .until("the death of a node is shown", async |page| {
-            let standing = page
-                .ask(&format!("return document.querySelector('[data-member=\"{name}\"]').dataset.standing"))
+            let state = page
+                .ask(&format!("return document.querySelector('[data-member=\"{name}\"]').dataset.state"))
                 .await;
-            ensure(standing != "up" && standing != "idle", || standing.to_string())
+            ensure(state != "up" && state != "idle", || state.to_string())
         })
         .await;
     assert!(browser.text("#members").await.contains('▲'), "and not by a colour alone");

@@ -153,17 +153,3 @@ fn a_dial_that_fails_after_it_was_given_up_does_not_put_the_next_one_off() {
     assert_eq!(bench.link.next_wake(), wake);
     assert_eq!(bench.link.stats().opened, 1);
 }
-
-#[test]
-fn a_link_says_how_it_stands_with_its_peer() {
-    assert_eq!(Bench::on_demand().link.standing(), Standing::Idle);
-    assert_eq!(Bench::new(|_| {}).link.standing(), Standing::Dialling);
-    let (mut bench, batch) = Bench::touchy();
-    assert_eq!((bench.link.standing(), bench.link.in_flight()), (Standing::Up, 1));
-    bench.close(batch, BatchEnd::Failed(None));
-    assert_eq!((bench.link.standing(), bench.link.in_flight()), (Standing::Down, 0));
-    bench.sleep_to_wake();
-    assert_eq!(bench.link.standing(), Standing::Probing, "the connection is still there");
-    let _ = bench.link.handle_left(bench.now, &mut bench.out);
-    assert_eq!(bench.link.standing(), Standing::Leaving);
-}

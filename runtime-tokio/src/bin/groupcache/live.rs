@@ -62,8 +62,15 @@ pub(crate) struct Share {
 #[serde(default)]
 pub(crate) struct Peer {
     pub(crate) name: String,
-    pub(crate) standing: String,
+    pub(crate) state: String,
     pub(crate) latency: Option<Latency>,
+}
+
+impl Peer {
+    /// Whether its breaker is open, so that its keys are asked elsewhere.
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(self.state.as_str(), "down" | "redialling")
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]

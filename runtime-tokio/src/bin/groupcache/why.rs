@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cli::{NodeArgs, WhyArgs};
 use crate::client::{ask_json, path_of};
-use crate::live::{Explanation, Kept, harmless, micros, size, time};
+use crate::live::{Explanation, Kept, Peer, harmless, micros, size, time};
 use crate::report::{Exit, print, say};
 
 /// Asks each node, and tells what it says.
@@ -121,12 +121,12 @@ fn owner(it: &Explanation) -> String {
                 || "no answers in the last minute".to_owned(),
                 |took| format!("median {}, p99 {}", micros(took.median_us), micros(took.p99_us)),
             );
-            let standing = match link.standing.as_str() {
-                "down" => "down: the breaker is open",
+            let state = match link.state.as_str() {
+                "down" | "redialling" => "down: the breaker is open",
                 "probing" => "probing: the breaker is half open",
                 other => other,
             };
-            format!("{owner}, {standing} ({took})")
+            format!("{owner}, {state} ({took})")
         }
     }
 }
@@ -167,7 +167,7 @@ fn next(it: &Explanation) -> String {
     let (Some(owner), false) = (&it.owner, it.owned_here) else {
         return format!("loads it from the origin{stale}");
     };
-    let down = it.owner_link.as_ref().is_some_and(|link| link.standing == "down");
+    let down = it.owner_link.as_ref().is_some_and(Peer::is_down);
     match it.successors.first().filter(|_| down) {
         Some(next) if *next == it.node => {
             "loads it from the origin: the owner is down, and this node comes next".to_owned()
@@ -187,7 +187,7 @@ mod tests {
         let text = in_words(vec![json!({
             "group": "web", "key": "a\u{1b}[2J", "node": "a:1", "fingerprint": "00", "owner": "b:1", "owned_here": false,
             "successors": ["a:1", "c:1"],
-            "owner_link": { "name": "b:1", "standing": "up", "latency": { "count": 9, "median_us": 400, "p99_us": 1200 } },
+            "owner_link": { "name": "b:1", "state": "up", "latency": { "count": 9, "median_us": 400, "p99_us": 1200 } },
             "kept": { "share": "hot", "bytes": 12, "charge": 130, "ttl_ms": 23_000, "age_at_most_ms": 7_000 },
             "last": { "what": "value", "peer": "b:1", "ago_ms": 7_000, "took_ms": 0.4 },
             "errors": [{ "kind": "unreachable", "times": 3, "text": "connection refused" }],
@@ -211,7 +211,7 @@ mod tests {
             let it: Explanation = serde_json::from_value(about).expect("reads");
             next(&it)
         };
-        let down = json!({ "standing": "down" });
+        let down = json!({ "state": "down" });
         for (about, expected) in [
             (json!({ "owner": "a:1", "owned_here": true }), "loads it from the origin"),
             (json!({}), "loads it from the origin"),

@@ -39,6 +39,8 @@ pub(super) struct Group {
     pub(super) live: bool,
     pub(super) config: GroupConfig,
     pub(super) epoch: u32,
+    /// Loads that were ever begun.
+    pub(super) begun: u64,
     flushed: u64,
 }
 
@@ -85,6 +87,7 @@ impl Model {
 
     pub(super) fn begin(&mut self, id: FlightId, flight: Flight) {
         assert!(self.over.iter().all(|(over, _)| *over != id), "{id:?} is used again");
+        self.groups[flight.key.0 as usize].begun += 1;
         assert!(self.flights.insert(id, flight).is_none(), "{id:?} is used twice");
     }
 

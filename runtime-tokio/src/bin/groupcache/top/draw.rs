@@ -171,14 +171,14 @@ fn draw_members(frame: &mut Frame<'_>, area: Rect, live: &Live, scroll: usize) {
     let rows =
         members.into_iter().skip(scroll.min(live.ring.members.len().saturating_sub(1))).map(|member| {
             let peer = live.peers.iter().find(|peer| peer.name == member.name);
-            let (standing, style) = standing(member.me, peer);
+            let (state, style) = state(member.me, peer);
             let latency = peer.and_then(|peer| peer.latency);
             let took = |us: Option<u64>| us.map_or_else(|| "-".to_owned(), micros);
             Row::new([
                 Line::from(harmless(&member.name)),
                 Line::from(format!("{:.1}%", member.share * 100.0)).alignment(Alignment::Right),
                 Line::from(bar(member.share, 8)).style(ACCENT),
-                Line::from(standing).style(style),
+                Line::from(state).style(style),
                 Line::from(took(latency.map(|it| it.median_us))).alignment(Alignment::Right),
                 Line::from(took(latency.map(|it| it.p99_us))).alignment(Alignment::Right),
             ])
@@ -191,16 +191,19 @@ fn draw_members(frame: &mut Frame<'_>, area: Rect, live: &Live, scroll: usize) {
         Constraint::Length(7),
         Constraint::Length(7),
     ];
-    let header = ["member", " share", "", "standing", " median", "    p99"];
+    let header = ["member", " share", "", "state", " median", "    p99"];
     let block = panel(titled("ring"), live.ring.members.len().to_string() + " members");
     frame.render_widget(Table::new(rows, widths).header(Row::new(header).style(QUIET)).block(block), area);
 }
 
-fn standing(me: bool, peer: Option<&Peer>) -> (String, Style) {
-    match peer.map(|peer| peer.standing.as_str()) {
+fn state(me: bool, peer: Option<&Peer>) -> (String, Style) {
+    match peer {
         _ if me => ("this node".to_owned(), QUIET),
-        Some(standing @ ("up" | "idle")) => (standing.to_owned(), Style::new().fg(Color::Green)),
-        Some(standing) => (format!("! {standing}"), BAD),
+        Some(peer) if peer.is_down() => ("! down".to_owned(), BAD),
+        Some(Peer { state, .. }) if matches!(state.as_str(), "up" | "idle") => {
+            (state.clone(), Style::new().fg(Color::Green))
+        }
+        Some(peer) => (format!("! {}", harmless(&peer.state)), BAD),
         None => ("! unknown".to_owned(), BAD),
     }
 }
@@ -312,7 +315,7 @@ const HELP: &str = "\
  loads     asked of this node's origin
  median, p99  of a peer's answers in the
            last minute, its own loads included
- standing  down: the breaker is open, its keys
+ state     down: the breaker is open, its keys
            are asked of a successor";
 
 fn draw_help(frame: &mut Frame<'_>) {

@@ -92,7 +92,7 @@ impl Node {
         let recent = |live: &&Live| now.uptime_ms - live.uptime_ms <= 60_000;
         let first = self.history.iter().find(recent).filter(|_| self.history.len() > 1);
         // After a single look there is no difference: all that was ever counted is told.
-        count(now).saturating_sub(first.map_or(0, |first| count(first)))
+        count(now).saturating_sub(first.map_or(0, count))
     }
 
     /// How much a count grew in each second between two looks, the latest last.
