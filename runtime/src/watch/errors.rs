@@ -19,7 +19,7 @@ const TEXT: usize = 300;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ErrorReport {
-    /// When it happened last, in milliseconds since 1970 by this node's clock.
+    /// When it happened last, in milliseconds since 1970, as [`Live::at_ms`](crate::Live::at_ms) counts them.
     pub at_ms: u64,
     /// When it happened first, as far as it was kept together with the others.
     pub first_ms: u64,

@@ -25,7 +25,7 @@ pub struct Live {
     pub node: String,
     /// Where it is in its life: `new`, `running`, `stopping` or `stopped`.
     pub status: &'static str,
-    /// When this was, in milliseconds since 1970 by the node's clock.
+    /// When this was, in milliseconds since 1970, by the node's clock as it was set when the node began.
     pub at_ms: u64,
     /// For how long the node has been there, in milliseconds.
     pub uptime_ms: u64,
@@ -110,7 +110,7 @@ impl Engine {
         Live {
             node,
             status: status.name(),
-            at_ms: self.wall(now),
+            at_ms: self.watch.wall(now),
             uptime_ms: millis(now.saturating_since(groupcache_core::Instant::default())),
             ring,
             counters,

@@ -38,11 +38,19 @@ pub(crate) struct Watch {
     outcomes: Outcomes,
     /// The keys that are looked up most, where that is asked for.
     pub(crate) hot_keys: Option<HotKeys>,
+    /// What the time was when the node's clock began.
+    began: SystemTime,
 }
 
 impl Watch {
     pub(crate) fn new(hot_keys: Option<HotKeys>) -> Self {
-        Self { errors: Errors::default(), outcomes: Outcomes::default(), hot_keys }
+        Self { errors: Errors::default(), outcomes: Outcomes::default(), hot_keys, began: SystemTime::now() }
+    }
+
+    /// A time of the node's clock, in milliseconds since 1970.
+    fn wall(&self, at: Instant) -> u64 {
+        let since = self.began.duration_since(UNIX_EPOCH).unwrap_or_default();
+        millis(since.saturating_add(at.saturating_since(Instant::default())))
     }
 }
 
@@ -141,15 +149,8 @@ impl Engine {
     }
 
     fn report_of(&self, error: errors::Noted) -> ErrorReport {
-        let (latest, first) = (self.wall(error.latest), self.wall(error.first));
+        let (latest, first) = (self.watch.wall(error.latest), self.watch.wall(error.first));
         error.report(latest, first)
-    }
-
-    /// A time of this node's clock, in milliseconds since 1970.
-    fn wall(&self, at: Instant) -> u64 {
-        let ago = self.clock.now().saturating_since(at);
-        let at = SystemTime::now().checked_sub(ago).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        at.map_or(0, millis)
     }
 
     fn name_of(&self, peer: Option<PeerId>) -> Option<String> {

@@ -42,8 +42,9 @@ impl Driver {
             );
         }
         let mut process = Process::spawn("chromedriver", Command::new("chromedriver").arg("--port=0"));
-        let port = process
-            .wait_line(PATIENCE, |line| line.rsplit_once("on port ")?.1.trim_end_matches('.').parse().ok());
+        let port = process.wait_line(PATIENCE, |line| {
+            line.rsplit_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
+        });
         Self { process, port }
     }
 }

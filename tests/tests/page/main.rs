@@ -1,8 +1,10 @@
-//! The page at `/`, in a real browser, of a real fleet at work.
+//! What people see nodes at work by: the page at `/` in a real browser, `top` in a real terminal, `why` and `bench`.
 //!
 //! `GROUPCACHE_SCREENSHOTS=docs cargo test -p groupcache-tests --test page` writes the pictures that README shows.
 
 mod browser;
+mod commands;
+mod top;
 
 use std::path::PathBuf;
 use std::time::Duration;

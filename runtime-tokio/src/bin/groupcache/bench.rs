@@ -13,7 +13,7 @@ use self::keys::Keys;
 use self::report::Report;
 use self::run::Bench;
 use crate::cli::BenchArgs;
-use crate::client::{Connection, authority};
+use crate::client::{Connection, Target};
 use crate::report::{Exit, chain, print};
 
 /// Runs the load, and prints the figures.
@@ -22,20 +22,22 @@ use crate::report::{Exit, chain, print};
 /// No node answers, requests have failed, or the figures cannot be written.
 pub(crate) async fn run(args: &BenchArgs) -> Result<(), Exit> {
     let keys = Keys::of(args)?;
-    let mut authorities = Vec::new();
-    for node in &args.nodes.node {
-        let authority = authority(node)?;
+    let nodes = args.fleet.or(&args.node);
+    let mut targets = Vec::new();
+    for node in &nodes {
+        let target = Target::of(node)?;
         // Found out before the clock runs, and with the reason.
-        let reached = tokio::time::timeout(args.nodes.timeout, Connection::open(&authority)).await;
-        match reached {
-            Ok(Ok(_)) => authorities.push(authority),
-            Ok(Err(error)) => return Err(Exit::other(format!("cannot talk to {node}: {}", chain(&*error)))),
-            Err(_) => return Err(Exit::other(format!("{node} takes no connection"))),
+        match tokio::time::timeout(node.timeout, Connection::open(&target)).await {
+            Ok(Ok(_)) => targets.push(target),
+            Ok(Err(error)) => {
+                return Err(Exit::other(format!("cannot talk to {}: {}", node.node, chain(&*error))));
+            }
+            Err(_) => return Err(Exit::other(format!("{} takes no connection", node.node))),
         }
     }
-    let bench = Arc::new(Bench::new(args, keys, authorities));
+    let bench = Arc::new(Bench::new(args, keys, targets));
     let (tally, took) = run::load(&bench, args).await?;
-    let report = Report::new(args, bench.keys.len(), &tally, took);
+    let report = Report::new(args, &nodes, bench.keys.len(), &tally, took);
     publish(args, &report)?;
     report.verdict()
 }

@@ -235,7 +235,7 @@ pub(crate) struct ServeArgs {
     pub(crate) drain: Duration,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct NodeArgs {
     /// The HTTP side of a running node.
     #[arg(long, env = "GROUPCACHE_NODE", default_value = "http://127.0.0.1:8080", value_name = "URL")]

@@ -58,8 +58,8 @@ pub(crate) async fn ask_json(node: &NodeArgs, method: Method, path: &str) -> Res
 /// # Errors
 /// The node's URL is none; the node cannot be reached, or breaks off; it answers with an error, which decides the exit code.
 pub(crate) async fn ask(node: &NodeArgs, method: Method, path: &str) -> Result<Bytes, Exit> {
-    let authority = authority(&node.node)?;
-    let talk = exchange(&authority, method, path);
+    let to = Target::of(node)?;
+    let talk = exchange(&to, method, path);
     let (status, body) = tokio::time::timeout(node.timeout, talk)
         .await
         .map_err(|_| {
@@ -70,15 +70,38 @@ pub(crate) async fn ask(node: &NodeArgs, method: Method, path: &str) -> Result<B
     if status.is_success() { Ok(body) } else { Err(failure(status, &body)) }
 }
 
-async fn exchange(authority: &str, method: Method, path: &str) -> Result<(StatusCode, Bytes), Trouble> {
-    let answer = Connection::open(authority).await?.ask(method, path).await?;
+async fn exchange(to: &Target, method: Method, path: &str) -> Result<(StatusCode, Bytes), Trouble> {
+    let answer = Connection::open(to).await?.ask(method, path).await?;
     Ok((answer.status(), answer.into_body()))
+}
+
+/// A node's HTTP side.
+#[derive(Debug)]
+pub(crate) struct Target {
+    authority: String,
+}
+
+impl Target {
+    /// The node that a command line names.
+    ///
+    /// # Errors
+    /// Its URL is none.
+    pub(crate) fn of(node: &NodeArgs) -> Result<Self, Exit> {
+        Ok(Self { authority: authority(&node.node)? })
+    }
+
+    async fn connect(&self) -> std::io::Result<TokioIo<TcpStream>> {
+        let stream = TcpStream::connect(&self.authority).await?;
+        stream.set_nodelay(true)?;
+        Ok(TokioIo::new(stream))
+    }
 }
 
 /// What can go wrong between a node and this process.
 pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// A connection to a node, for one request after the other.
+#[derive(Debug)]
 pub(crate) struct Connection {
     authority: String,
     sender: http1::SendRequest<Empty<Bytes>>,
@@ -87,17 +110,15 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects to a node's [`authority`].
+    /// Connects to a node.
     ///
     /// # Errors
     /// It cannot be reached.
-    pub(crate) async fn open(authority: &str) -> Result<Self, Trouble> {
-        let stream = TcpStream::connect(authority).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    pub(crate) async fn open(to: &Target) -> Result<Self, Trouble> {
+        let (sender, connection) = http1::handshake(to.connect().await?).await?;
         // That it ends is no news: who waits for an answer hears of it.
         let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Self { authority: authority.to_owned(), sender, driver })
+        Ok(Self { authority: to.authority.clone(), sender, driver })
     }
 
     /// Sends a request, and answers with what came: a whole body, whatever the status.
@@ -124,10 +145,7 @@ impl Drop for Connection {
 }
 
 /// Where to connect to, out of `http://host:port` or `host:port`.
-///
-/// # Errors
-/// It is neither.
-pub(crate) fn authority(node: &str) -> Result<String, Exit> {
+fn authority(node: &str) -> Result<String, Exit> {
     let wrong = |why: &str| Exit::usage(format!("--node `{node}` is not a node's URL: {why}"));
     let text = if node.contains("://") { node.to_owned() } else { format!("http://{node}") };
     let uri: Uri = text.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;

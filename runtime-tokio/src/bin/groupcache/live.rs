@@ -162,8 +162,8 @@ pub(crate) struct Outcome {
 /// A duration as a person reads it: two units at most.
 pub(crate) fn time(ms: u64) -> String {
     let cut = match ms {
-        0..10_000 => ms,
-        10_000..3_600_000 => ms - ms % 1_000,
+        0..1_000 => ms,
+        1_000..3_600_000 => ms - ms % 1_000,
         3_600_000..86_400_000 => ms - ms % 60_000,
         _ => ms - ms % 3_600_000,
     };
@@ -221,7 +221,7 @@ mod tests {
     fn figures_read_as_people_write_them() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(whole), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([7, 1_250, 99_400, 2_500_000].map(micros), ["7 µs", "1.2 ms", "99 ms", "2.5 s"]);
-        assert_eq!([1_500, 61_234, 3_723_000].map(time), ["1s 500ms", "1m 1s", "1h 2m"]);
+        assert_eq!([150, 1_500, 61_234, 3_723_000].map(time), ["150ms", "1s", "1m 1s", "1h 2m"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use self::state::{Screen, Seen};
 use crate::cli::{NodeArgs, TopArgs};
-use crate::client::{ask_json, authority};
+use crate::client::{Target, ask_json};
 use crate::live::Live;
 use crate::report::Exit;
 use crate::signals::Signals;
@@ -24,8 +24,9 @@ use crate::signals::Signals;
 /// # Errors
 /// There is no terminal, or it cannot be used. That a node does not answer is shown, and is no reason to end.
 pub(crate) async fn run(args: &TopArgs) -> Result<(), Exit> {
-    for node in &args.nodes.node {
-        authority(node)?;
+    let nodes = args.fleet.or(&args.node);
+    for node in &nodes {
+        Target::of(node)?;
     }
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(Exit::usage(
@@ -36,13 +37,18 @@ pub(crate) async fn run(args: &TopArgs) -> Result<(), Exit> {
     let mut signals = Signals::listen().map_err(unusable)?;
     // From here on a panic restores the terminal, too.
     let mut terminal = ratatui::try_init().map_err(unusable)?;
-    let shown = show(&mut terminal, args, &mut signals).await;
+    let shown = show(&mut terminal, nodes, args.every, &mut signals).await;
     ratatui::try_restore().and(shown).map_err(unusable)
 }
 
-async fn show(terminal: &mut DefaultTerminal, args: &TopArgs, signals: &mut Signals) -> io::Result<()> {
-    let mut screen = Screen::new(&args.nodes.node);
-    let mut seen = look(args);
+async fn show(
+    terminal: &mut DefaultTerminal,
+    nodes: Vec<NodeArgs>,
+    every: Duration,
+    signals: &mut Signals,
+) -> io::Result<()> {
+    let mut screen = Screen::new(nodes.iter().map(|node| node.node.clone()));
+    let mut seen = look(nodes, every);
     let mut events = events();
     loop {
         terminal.draw(|frame| draw::draw(frame, &screen))?;
@@ -83,10 +89,10 @@ fn press(screen: &mut Screen, key: KeyEvent) -> bool {
 }
 
 /// Asks every node over and over.
-fn look(args: &TopArgs) -> mpsc::Receiver<(usize, Seen)> {
+fn look(nodes: Vec<NodeArgs>, every: Duration) -> mpsc::Receiver<(usize, Seen)> {
     let (tell, seen) = mpsc::channel(16);
-    for (at, node) in args.nodes.each().into_iter().enumerate() {
-        let (tell, every) = (tell.clone(), args.every);
+    for (at, node) in nodes.into_iter().enumerate() {
+        let tell = tell.clone();
         tokio::spawn(async move {
             let mut turns = tokio::time::interval(every);
             turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hyper::Method;
 use serde_json::Value;
 
-use crate::cli::{NodeArgs, WhyArgs};
+use crate::cli::WhyArgs;
 use crate::client::{ask_json, path_of};
 use crate::live::{Explanation, Kept, Peer, harmless, micros, size, time};
 use crate::report::{Exit, print, say};
@@ -16,14 +16,10 @@ use crate::report::{Exit, print, say};
 /// A node does not answer, or has no such group. What the others say is told all the same.
 pub(crate) async fn run(args: &WhyArgs) -> Result<(), Exit> {
     let path = format!("/-/why{}", path_of(&args.key.group, &args.key.key));
-    let timeout = args.key.node.timeout;
-    let fleet: Vec<NodeArgs> =
-        args.fleet.iter().map(|node| NodeArgs { node: node.clone(), timeout }).collect();
-    let nodes = if fleet.is_empty() { std::slice::from_ref(&args.key.node) } else { &fleet };
     let mut told = Vec::new();
     let mut failed = Vec::new();
-    for node in nodes {
-        match ask_json(node, Method::GET, &path).await {
+    for node in args.fleet.or(&args.key.node) {
+        match ask_json(&node, Method::GET, &path).await {
             Ok(said) => told.push(said),
             Err(exit) => failed.push(exit),
         }

@@ -7,12 +7,13 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::tally::{OUTCOMES, Tally};
-use crate::cli::BenchArgs;
+use crate::cli::{BenchArgs, NodeArgs};
 use crate::live::{harmless, micros, size, whole};
 use crate::report::Exit;
 
 pub(super) struct Report<'a> {
     args: &'a BenchArgs,
+    nodes: Vec<&'a str>,
     keys: u32,
     tally: &'a Tally,
     all: Histogram<u64>,
@@ -20,8 +21,15 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(args: &'a BenchArgs, keys: u32, tally: &'a Tally, took: Duration) -> Self {
-        Self { args, keys, tally, all: tally.all(), took }
+    pub(super) fn new(
+        args: &'a BenchArgs,
+        nodes: &'a [NodeArgs],
+        keys: u32,
+        tally: &'a Tally,
+        took: Duration,
+    ) -> Self {
+        let nodes = nodes.iter().map(|node| node.node.as_str()).collect();
+        Self { args, nodes, keys, tally, all: tally.all(), took }
     }
 
     fn requests(&self) -> u64 {
@@ -54,7 +62,7 @@ impl<'a> Report<'a> {
         let mut text = format!(
             "{} at {}: {} keys {}, {} connections{}\n\n",
             harmless(&args.group),
-            args.nodes.node.join(", "),
+            self.nodes.join(", "),
             whole(self.keys.into()),
             args.distribution,
             args.connections,
@@ -117,7 +125,7 @@ impl<'a> Report<'a> {
         outcomes.insert("all".to_owned(), latencies(&self.all));
         json!({
             "group": self.args.group,
-            "nodes": self.args.nodes.node,
+            "nodes": self.nodes,
             "keys": self.keys,
             "distribution": self.args.distribution.to_string(),
             "connections": self.args.connections,

@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::keys::Keys;
 use super::tally::Tally;
 use crate::cli::BenchArgs;
-use crate::client::{Connection, path_of};
+use crate::client::{Connection, Target, path_of};
 use crate::report::Exit;
 use crate::signals::Signals;
 
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Bench {
     pub(super) keys: Keys,
     group: String,
-    authorities: Vec<String>,
+    targets: Vec<Target>,
     timeout: Duration,
     /// What each key's first answer hashes to; 0 before it. Empty where answers are not compared.
     seen: Vec<AtomicU64>,
@@ -35,13 +35,13 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    pub(super) fn new(args: &BenchArgs, keys: Keys, authorities: Vec<String>) -> Self {
+    pub(super) fn new(args: &BenchArgs, keys: Keys, targets: Vec<Target>) -> Self {
         let compared = if args.check { keys.len() } else { 0 };
         Self {
             keys,
             group: args.group.clone(),
-            authorities,
-            timeout: args.nodes.timeout,
+            targets,
+            timeout: args.node.timeout,
             seen: (0..compared).map(|_| AtomicU64::new(0)).collect(),
             stopped: AtomicBool::new(false),
         }
@@ -155,15 +155,16 @@ fn show_progress(phase: &Arc<Phase>, what: &'static str) -> JoinHandle<()> {
 /// One connection, made again when it breaks.
 struct Worker {
     bench: Arc<Bench>,
-    authority: String,
+    /// Which of the nodes it is to.
+    target: usize,
     connection: Option<Connection>,
     tally: Tally,
 }
 
 impl Worker {
     fn new(bench: &Arc<Bench>, at: usize) -> Self {
-        let authority = bench.authorities[at % bench.authorities.len()].clone();
-        Self { bench: Arc::clone(bench), authority, connection: None, tally: Tally::default() }
+        let target = at % bench.targets.len();
+        Self { bench: Arc::clone(bench), target, connection: None, tally: Tally::default() }
     }
 
     async fn run(mut self, phase: Arc<Phase>) -> Self {
@@ -206,7 +207,8 @@ impl Worker {
 
     async fn ask(&mut self, path: &str) -> Result<Response<Bytes>, &'static str> {
         if self.connection.is_none() {
-            self.connection = Some(Connection::open(&self.authority).await.map_err(|_| "unreachable")?);
+            self.connection =
+                Some(Connection::open(&self.bench.targets[self.target]).await.map_err(|_| "unreachable")?);
         }
         let connection = self.connection.as_mut().ok_or("unreachable")?;
         connection.ask(Method::GET, path).await.map_err(|_| "broken_connection")

@@ -22,7 +22,7 @@ Exit codes: 0 done, 2 wrong usage, 3 any other failure.";
 pub(super) const TOP_EXAMPLES: &str = "\
 Examples:
   groupcache top                                     the node on this machine
-  groupcache top --node http://10.0.0.1:8080 --node http://10.0.0.2:8080
+  groupcache top --fleet http://10.0.0.1:8080,http://10.0.0.2:8080
 
 Keys:
   q, esc, ctrl-c   leave             tab, right   the next node
@@ -39,7 +39,7 @@ Examples:
   groupcache bench web                               10,000 keys zipf:0.99, 32 at a time, for 10 s
   groupcache bench web --rate 5000 --duration 1m     5,000 requests a second, whatever the answers take
   groupcache bench web --distribution hot:1/90 --keys 100000 --count 1000000
-  groupcache bench files --keys-from names.txt --node http://10.0.0.1:8080 --node http://10.0.0.2:8080
+  groupcache bench files --keys-from names.txt --fleet http://10.0.0.1:8080,http://10.0.0.2:8080
 
 Which keys, by --distribution, of those that --key or --keys-from name:
   zipf:S        key n (of 1, 2, ...) is asked for in proportion to 1 / n^S
@@ -64,44 +64,39 @@ pub(crate) struct WhyArgs {
     #[command(flatten)]
     pub(crate) key: KeyArgs,
 
-    /// Ask these nodes instead, by the URLs of their HTTP sides, and show what each says.
-    #[arg(long, value_delimiter = ',', value_name = "URL,...", conflicts_with = "node")]
-    pub(crate) fleet: Vec<String>,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
 
     /// Print the node's own JSON: one line a node.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Nodes to talk to, one or several.
+/// Several nodes at once.
 #[derive(Debug, Args)]
-pub(crate) struct NodesArgs {
-    /// The HTTP side of a running node. May be repeated.
-    #[arg(
-        long,
-        env = "GROUPCACHE_NODE",
-        default_value = "http://127.0.0.1:8080",
-        value_delimiter = ',',
-        value_name = "URL"
-    )]
-    pub(crate) node: Vec<String>,
-
-    /// How long to wait for an answer.
-    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = duration)]
-    pub(crate) timeout: Duration,
+pub(crate) struct FleetArgs {
+    /// These nodes in place of --node, by the URLs of their HTTP sides.
+    #[arg(long, env = "GROUPCACHE_FLEET", value_delimiter = ',', value_name = "URL,...")]
+    pub(crate) fleet: Vec<String>,
 }
 
-impl NodesArgs {
-    /// Each of them, as the commands that talk to one have it.
-    pub(crate) fn each(&self) -> Vec<NodeArgs> {
-        self.node.iter().map(|node| NodeArgs { node: node.clone(), timeout: self.timeout }).collect()
+impl FleetArgs {
+    /// Each of them, talked to as `node` is; that one alone, where no others are named.
+    pub(crate) fn or(&self, node: &NodeArgs) -> Vec<NodeArgs> {
+        if self.fleet.is_empty() {
+            return vec![node.clone()];
+        }
+        self.fleet.iter().map(|url| NodeArgs { node: url.clone(), ..node.clone() }).collect()
     }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
     #[command(flatten)]
-    pub(crate) nodes: NodesArgs,
+    pub(crate) node: NodeArgs,
+
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
 
     /// How often to look.
     #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = duration)]
@@ -115,7 +110,10 @@ pub(crate) struct BenchArgs {
     pub(crate) group: String,
 
     #[command(flatten)]
-    pub(crate) nodes: NodesArgs,
+    pub(crate) node: NodeArgs,
+
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
 
     /// How many keys there are.
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]

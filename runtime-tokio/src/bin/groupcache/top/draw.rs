@@ -68,9 +68,10 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
                 live.status,
                 time(live.uptime_ms - live.uptime_ms % 1000)
             )));
-            spans.push(
-                Span::from(format!("  {} {}", live.ring.placement, live.ring.fingerprint)).style(QUIET),
-            );
+            if area.width >= 110 {
+                let ring = format!("  {} {}", live.ring.placement, live.ring.fingerprint);
+                spans.push(Span::from(ring).style(QUIET));
+            }
         }
         None => spans.push(Span::from(node.url.clone()).bold()),
     }
@@ -168,6 +169,8 @@ fn bar(part: f64, width: usize) -> String {
 fn draw_members(frame: &mut Frame<'_>, area: Rect, live: &Live, scroll: usize) {
     let mut members: Vec<_> = live.ring.members.iter().collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
+    // The share in figures goes before its picture, where there is no place for both.
+    let bars = if area.width >= 64 { 8 } else { 0 };
     let rows =
         members.into_iter().skip(scroll.min(live.ring.members.len().saturating_sub(1))).map(|member| {
             let peer = live.peers.iter().find(|peer| peer.name == member.name);
@@ -177,21 +180,14 @@ fn draw_members(frame: &mut Frame<'_>, area: Rect, live: &Live, scroll: usize) {
             Row::new([
                 Line::from(harmless(&member.name)),
                 Line::from(format!("{:.1}%", member.share * 100.0)).alignment(Alignment::Right),
-                Line::from(bar(member.share, 8)).style(ACCENT),
+                Line::from(bar(member.share, bars.into())).style(ACCENT),
                 Line::from(state).style(style),
                 Line::from(took(latency.map(|it| it.median_us))).alignment(Alignment::Right),
                 Line::from(took(latency.map(|it| it.p99_us))).alignment(Alignment::Right),
             ])
         });
-    let widths = [
-        Constraint::Min(10),
-        Constraint::Length(6),
-        Constraint::Length(8),
-        Constraint::Length(9),
-        Constraint::Length(7),
-        Constraint::Length(7),
-    ];
-    let header = ["member", " share", "", "state", " median", "    p99"];
+    let widths = [Constraint::Fill(1)].into_iter().chain([6, bars, 9, 6, 6].map(Constraint::Length));
+    let header = ["member", " share", "", "state", "median", "   p99"];
     let block = panel(titled("ring"), live.ring.members.len().to_string() + " members");
     frame.render_widget(Table::new(rows, widths).header(Row::new(header).style(QUIET)).block(block), area);
 }
@@ -273,8 +269,11 @@ fn draw_flights(frame: &mut Frame<'_>, area: Rect, live: &Live, scroll: usize) {
         [] => none("none: nobody waits"),
         flights => flights.iter().map(line).collect(),
     };
-    let note = format!("{} for {} waiters", whole(live.count("flights")), whole(live.count("waiters")));
-    draw_list(frame, area, panel(titled("loads in progress"), note), lines, scroll);
+    let note = match live.count("flights") {
+        0 => String::new(),
+        flights => whole(flights),
+    };
+    draw_list(frame, area, panel(titled("in progress"), note), lines, scroll);
 }
 
 fn draw_errors(frame: &mut Frame<'_>, area: Rect, live: &Live, scroll: usize) {
@@ -302,8 +301,7 @@ fn draw_errors(frame: &mut Frame<'_>, area: Rect, live: &Live, scroll: usize) {
     draw_list(frame, area, panel(titled("last errors"), String::new()), lines, scroll);
 }
 
-const HELP: &str = "\
- q, esc, ctrl-c     leave
+const HELP: &str = "\x20q, esc, ctrl-c     leave
  tab, right         the next node
  shift-tab, left    the node before
  up, down           scroll the lists

@@ -30,13 +30,9 @@ pub(super) struct Node {
 }
 
 impl Screen {
-    pub(super) fn new(urls: &[String]) -> Self {
-        let node = |url: &String| Node {
-            url: url.clone(),
-            history: VecDeque::new(),
-            trouble: Some("asking".to_owned()),
-        };
-        Self { nodes: urls.iter().map(node).collect(), at: 0, scroll: 0, help: false, still: false }
+    pub(super) fn new(urls: impl IntoIterator<Item = String>) -> Self {
+        let node = |url| Node { url, history: VecDeque::new(), trouble: Some("asking".to_owned()) };
+        Self { nodes: urls.into_iter().map(node).collect(), at: 0, scroll: 0, help: false, still: false }
     }
 
     pub(super) fn node(&self) -> &Node {
@@ -124,7 +120,7 @@ mod tests {
 
     #[test]
     fn rates_are_what_two_looks_differ_by_and_begin_anew_with_the_node() {
-        let mut screen = Screen::new(&["a".to_owned(), "b".to_owned()]);
+        let mut screen = Screen::new(["a".to_owned(), "b".to_owned()]);
         screen.take(0, live(1_000, 100, 50));
         assert_eq!(screen.node().lately(Live::hits), 50, "since the start, after one look");
         screen.take(0, live(3_000, 300, 200));
@@ -139,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_away_is_shown_as_it_was_with_the_reason() {
-        let mut screen = Screen::new(&["a".to_owned(), "b".to_owned()]);
+        let mut screen = Screen::new(["a".to_owned(), "b".to_owned()]);
         screen.take(1, live(1_000, 1, 1));
         screen.take(1, Err("gone".to_owned()));
         screen.turn(-1);
