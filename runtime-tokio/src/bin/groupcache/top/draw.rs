@@ -188,7 +188,11 @@ fn draw_members(frame: &mut Frame<'_>, area: Rect, live: &Live, scroll: usize) {
         });
     let widths = [Constraint::Fill(1)].into_iter().chain([6, bars, 9, 6, 6].map(Constraint::Length));
     let header = ["member", " share", "", "state", "median", "   p99"];
-    let block = panel(titled("ring"), live.ring.members.len().to_string() + " members");
+    let members = match live.ring.members.len() {
+        1 => "1 member".to_owned(),
+        many => format!("{many} members"),
+    };
+    let block = panel(titled("ring"), members);
     frame.render_widget(Table::new(rows, widths).header(Row::new(header).style(QUIET)).block(block), area);
 }
 
