@@ -301,6 +301,11 @@ impl<W> Flights<W> {
         (from..self.flights.len() as u32).find(|&slot| self.get(slot).is_some())
     }
 
+    /// The flights that live. O(the most that there ever were at once).
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Flight> {
+        self.flights.iter().filter_map(|slot| slot.content.as_ref())
+    }
+
     fn add_to_index(&mut self, slot: u32) {
         let Self { index, flights, .. } = self;
         let Some(flight) = flights[slot as usize].content.as_mut() else { return };

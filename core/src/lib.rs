@@ -97,13 +97,13 @@ mod time;
 mod timers;
 mod value;
 
-pub use cache::ENTRY_OVERHEAD;
 #[cfg(feature = "__invariants")]
 #[doc(hidden)]
 pub use cache::probe as __cache;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub use cache::replay as __bench;
+pub use cache::{ENTRY_OVERHEAD, Share, ShareUsage};
 #[cfg(feature = "__canary")]
 #[doc(hidden)]
 pub mod __canary {
@@ -127,7 +127,7 @@ pub use membership::{
 pub use node::{Node, NodeConfig, RequestKey};
 pub use removal::{RemovalRequest, Removals};
 pub use ring::{Member, Placement, Ring, RingEpoch, Successors};
-pub use shard::{Answer, GroupStats, Load, LoadRequest, Refused, Route, Shard, Usage};
+pub use shard::{Answer, FlightView, GroupStats, Kept, Load, LoadRequest, Refused, Route, Shard, Usage};
 pub use stats::ShardStats;
 pub use time::{Instant, Wake};
 pub use value::{HashedKey, Key, Value};

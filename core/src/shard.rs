@@ -2,6 +2,7 @@
 
 mod figures;
 mod settle;
+mod show;
 mod stale;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 pub use self::figures::{GroupStats, Usage};
+pub use self::show::{FlightView, Kept};
 use crate::cache::{Cache, CacheConfig, Share, Stored};
 use crate::canary::{self, Canary};
 use crate::config::{Eviction, GroupConfig, OnAbandoned, ShardConfig};

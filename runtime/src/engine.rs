@@ -9,7 +9,7 @@ mod membership;
 mod wait;
 
 use std::fmt;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::trace::{Propagator, Tracer};
 use crate::transport::TransportConfig;
+use crate::watch::{HotKeys, Watch};
 
 pub(crate) use self::callers::LookUp;
 use self::intents::Running;
@@ -47,6 +48,8 @@ pub(crate) struct EngineConfig {
     pub(crate) link: LinkConfig,
     pub(crate) transport: TransportConfig,
     pub(crate) removal_timeout: Duration,
+    /// One look-up in so many is counted, to find the keys that are looked up most; none where it is not given.
+    pub(crate) hot_keys: Option<NonZeroU32>,
     pub(crate) metrics: Target,
     pub(crate) tracing: Option<Arc<dyn Propagator>>,
 }
@@ -67,6 +70,7 @@ pub(crate) struct Engine {
     pub(crate) control: Mutex<Control>,
     alarm: Alarm,
     running: Running,
+    pub(crate) watch: Watch,
     stopped: AtomicBool,
 }
 
@@ -106,7 +110,6 @@ impl Engine {
             clock,
             meter: Meter::new(config.metrics.clone()),
             tracer: Tracer::new(config.tracing.clone()),
-            config,
             groups: Groups::default(),
             peers: Peers::default(),
             mismatches: AtomicU64::new(0),
@@ -116,7 +119,9 @@ impl Engine {
             control: Mutex::new(control),
             alarm: Alarm::new(),
             running: Running::default(),
+            watch: Watch::new(config.hot_keys.map(HotKeys::new)),
             stopped: AtomicBool::new(false),
+            config,
         }))
     }
 

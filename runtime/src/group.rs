@@ -17,6 +17,7 @@ use crate::groups::GroupEntry;
 use crate::retriever::Retriever;
 use crate::server::{GroupError, Server};
 use crate::view::ByteView;
+use crate::watch::Explanation;
 
 /// A namespace of keys with one origin. Cheap to clone; all clones are the same group.
 ///
@@ -192,6 +193,13 @@ impl<R> Group<R> {
     #[must_use]
     pub fn is_owner(&self, key: &str) -> bool {
         self.engine.ring().owner(key.as_bytes()).is_none_or(|owner| owner.id() == ME)
+    }
+
+    /// What this node knows of `key`: whose it is, whether it is held here and for how long, what is going on with it, and what was. For people who
+    /// wonder. It counts as no look-up, loads nothing and asks nobody. O(loads in progress at the most, ever).
+    #[must_use]
+    pub fn explain(&self, key: &str) -> Explanation {
+        self.engine.explain(&self.entry, key)
     }
 
     fn lookup_of(&self, fetched: Fetched) -> Lookup {

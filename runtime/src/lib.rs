@@ -42,6 +42,7 @@ mod tls;
 pub mod trace;
 mod transport;
 mod view;
+mod watch;
 
 #[cfg(feature = "metrics")]
 use metrics::meter;
@@ -63,3 +64,7 @@ pub use server::{GroupError, Server, StartError, Status, StopReport};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsConfig, TlsConfigError, TlsError};
 pub use view::ByteView;
+pub use watch::{
+    ErrorReport, Explanation, FlightReport, HotKeyReport, HotKeysReport, KeptReport, Latency, Live,
+    OutcomeReport, PeerReport, ShareReport,
+};

@@ -12,6 +12,7 @@ use crate::meter::PeerMeter;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, RwLock};
 use crate::transport::PeerChannel;
+use crate::watch::Latencies;
 
 /// One peer.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Peer {
     pub(crate) meter: PeerMeter,
     /// Whether the latest batch had more than one key.
     pub(crate) asked_by_several: AtomicBool,
+    /// How long its last answers took.
+    pub(crate) latencies: Latencies,
     connection: Mutex<Option<(DialId, PeerChannel)>>,
     /// Who waits for a dial's result. Woken when it is dropped.
     awaiting: Mutex<Vec<oneshot::Sender<()>>>,
@@ -37,6 +40,7 @@ impl Peer {
             link: Mutex::new(link),
             meter: PeerMeter::default(),
             asked_by_several: AtomicBool::new(false),
+            latencies: Latencies::default(),
             connection: Mutex::default(),
             awaiting: Mutex::default(),
             batches: Mutex::default(),

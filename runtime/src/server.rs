@@ -26,6 +26,7 @@ use crate::rt::{Listener, Runtime};
 use crate::service::Service;
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::transport::{PeerServer, PeerService};
+use crate::watch::Live;
 
 /// A node of a fleet. Cheap to clone; all clones are the same node.
 ///
@@ -92,6 +93,17 @@ pub enum Status {
 
 impl Status {
     const ALL: [Self; 4] = [Self::New, Self::Running, Self::Stopping, Self::Stopped];
+
+    /// Its name, in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// Why a node did not start.
@@ -410,6 +422,14 @@ impl<R> Server<R> {
     #[must_use]
     pub fn ring(&self) -> RingView {
         RingView::new(&self.inner.engine.ring(), |peer| self.inner.engine.is_up(peer))
+    }
+
+    /// The node at work: one look at all that [`stats`](Self::stats) and [`ring`](Self::ring) tell, at peers, loads in progress, the hottest keys and the
+    /// last errors. For people and not for alarms. O(shards x loads in progress at the most, ever).
+    #[must_use]
+    pub fn live(&self) -> Live {
+        let me = (self.addr(), self.status());
+        self.inner.engine.live(me, self.ring(), self.stats(), self.group_stats())
     }
 }
 

@@ -36,7 +36,7 @@ fn url(node: &Node) -> String {
 #[test]
 fn help_teaches_every_flag_and_every_command() {
     let help = stdout(&run(&["--help"]));
-    for command in ["serve", "get", "rm", "ring", "stats", "check"] {
+    for command in ["serve", "get", "rm", "ring", "stats", "why", "top", "bench", "check"] {
         assert!(help.contains(command), "{command} in {help}");
     }
     let serve = run(&["serve", "--help"]);

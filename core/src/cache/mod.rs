@@ -52,7 +52,8 @@ use crate::value::{HashedKey, Key, Value};
 
 /// The part of a cache that an entry is kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Share {
+#[allow(clippy::exhaustive_enums)]
+pub enum Share {
     /// Keys that this node owns.
     Main,
     /// Copies of other nodes' keys.
@@ -62,7 +63,18 @@ pub(crate) enum Share {
 }
 
 impl Share {
-    pub(crate) const ALL: [Self; 3] = [Self::Main, Self::Hot, Self::Negative];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Main, Self::Hot, Self::Negative];
+
+    /// Its name, in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Hot => "hot",
+            Self::Negative => "negative",
+        }
+    }
 }
 
 /// How large a cache is.
@@ -147,13 +159,23 @@ pub(crate) enum Inserted {
 
 /// The use of one share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ShareUsage {
+#[non_exhaustive]
+pub struct ShareUsage {
     /// Entries, the dead ones that are still to be reclaimed included.
-    pub(crate) entries: u32,
+    pub entries: u32,
     /// Bytes charged for entries and for the policy's tables; never over `budget`.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// The share's budget in bytes.
-    pub(crate) budget: u64,
+    pub budget: u64,
+}
+
+impl ShareUsage {
+    /// Adds another shard's figures.
+    pub const fn add(&mut self, other: &Self) {
+        self.entries = self.entries.saturating_add(other.entries);
+        self.bytes += other.bytes;
+        self.budget += other.budget;
+    }
 }
 
 /// What happened in a cache since it was made.

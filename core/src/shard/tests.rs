@@ -6,6 +6,7 @@ mod limits;
 mod peers;
 mod random;
 mod removal;
+mod show;
 
 use alloc::string::String;
 use alloc::sync::Arc;

@@ -24,8 +24,17 @@ impl Engine {
         self.read(self.shard_of(key)).get_with(key, || self.clock.now())
     }
 
+    /// Counts a look-up of a key, where keys are counted at all.
+    #[inline]
+    fn note_key(&self, key: &HashedKey<'_>) {
+        if let Some(keys) = &self.watch.hot_keys {
+            keys.note(key, || self.clock.now());
+        }
+    }
+
     /// Looks a key up for a peer, without waiting or loading.
     pub(crate) fn serve(&self, key: &HashedKey<'_>) -> Option<Answer> {
+        self.note_key(key);
         let shard = self.read(self.shard_of(key));
         shard.note_served(key.group());
         shard.get_with(key, || self.clock.now())
@@ -39,6 +48,7 @@ impl Engine {
         limit: Duration,
         route: Route,
     ) -> LookUp<'_> {
+        self.note_key(key);
         match self.peek(key) {
             Some(answer) => LookUp::Known(Some(answer)),
             None => self.load(key, limit, route, None),
@@ -115,6 +125,9 @@ impl Engine {
             self.tracer.note_started(traced, &fx);
         }
         self.carry_out(&mut fx);
+        if let Err(refused) = &load {
+            self.note_refused(key, &refused.error);
+        }
         load
     }
 
@@ -126,6 +139,7 @@ impl Engine {
         keys: &[HashedKey<'_>],
         limit: Duration,
     ) -> Vec<Answer> {
+        keys.iter().for_each(|key| self.note_key(key));
         let mut by_shard: Vec<u32> = (0..keys.len() as u32).collect();
         by_shard.sort_unstable_by_key(|&index| self.shard_of(&keys[index as usize]));
         let answers = self.peek_many(keys, &by_shard);
@@ -170,6 +184,7 @@ impl Engine {
         let deadline = now.saturating_add(limit.min(self.config.shard.load_timeout));
         let mut tickets = Vec::with_capacity(by_shard.len());
         let mut at_once = Vec::new();
+        let mut refusal = None;
         let mut fx = Fx::new();
         for run in self.runs(keys, by_shard) {
             self.with_shard(self.shard_of(&keys[run[0] as usize]), |shard| {
@@ -179,10 +194,16 @@ impl Engine {
                     match shard.load(now, request, &mut fx) {
                         Ok(Load::Wait(ticket)) => tickets.push((index, ticket)),
                         Ok(Load::Ready { answer, waiter }) => at_once.push((waiter, answer)),
-                        Err(refused) => at_once.push((refused.waiter, Err(refused.error.into()))),
+                        Err(refused) => {
+                            refusal = Some((index, refused.error));
+                            at_once.push((refused.waiter, Err(refused.error.into())));
+                        }
                     }
                 }
             });
+        }
+        if let Some((index, error)) = refusal {
+            self.note_refused(&keys[index as usize], &error);
         }
         at_once.into_iter().for_each(|(waiter, answer)| waiter.answer(answer));
         let mut traced = self.traced_many(keys, by_shard.len());

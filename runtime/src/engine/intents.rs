@@ -70,6 +70,7 @@ impl Engine {
         // Now: whoever started the flight may be gone when the task runs.
         let traced = self.traced_load(flight, &key);
         self.rt.spawn(Box::pin(async move {
+            let began = engine.clock.now();
             let retrieving = Abortable::new(engine.retrieve(&key, deadline), registration);
             let outcome = match traced {
                 None => retrieving.await,
@@ -77,6 +78,7 @@ impl Engine {
             };
             engine.forget_load(flight, attempt);
             let Ok(outcome) = outcome else { return };
+            engine.note_loaded(&key, &outcome, began);
             let mut fx = Fx::new();
             let now = engine.clock.now();
             engine.with_shard(flight.shard(), |shard| {
@@ -184,6 +186,8 @@ impl Engine {
                     answered += reply.items.len();
                     self.meter.fetched(self, peer, now, reply.items.len(), true);
                     let outcomes = reply.items.into_iter().map(groupcache_proto::v1::Item::into_outcome);
+                    let outcomes: Vec<_> = outcomes.collect();
+                    self.note_fetched(peer, batch, &outcomes, now);
                     self.take_replies(peer, batch, outcomes);
                 }
                 Some(Err(PeerFault::Unimplemented)) => return BatchEnd::Unimplemented,
@@ -202,8 +206,8 @@ impl Engine {
     async fn fetch_single(self: &Arc<Self>, peer: &Peer, channel: &PeerChannel, batch: &Batch) -> BatchEnd {
         let [item] = &*batch.items else { return BatchEnd::Unimplemented };
         let Some(group) = self.groups.by_id(item.key.group()) else { return BatchEnd::Complete };
-        let since = self.clock.now();
-        let limit = item.deadline.saturating_since(since);
+        let now = self.clock.now();
+        let limit = item.deadline.saturating_since(now);
         let traced = self.tracer.fetch(&peer.name, &batch.items);
         let accepted = || self.take_replies(peer, batch, []);
         let told = (limit, traced.context(0));
@@ -213,12 +217,14 @@ impl Engine {
             Err(fault) => fault.into_outcome(),
         };
         let is_answered = !matches!(outcome, Outcome::Unreachable(_));
-        self.meter.fetched(self, peer, since, 1, is_answered);
+        self.meter.fetched(self, peer, now, 1, is_answered);
         // A peer that gave no answer has failed the batch, which the breaker counts.
         if let Outcome::Unreachable(cause) = outcome {
             return BatchEnd::Failed(cause);
         }
-        self.take_replies(peer, batch, [(0, outcome)]);
+        let outcomes = [(0, outcome)];
+        self.note_fetched(peer, batch, &outcomes, now);
+        self.take_replies(peer, batch, outcomes);
         BatchEnd::Complete
     }
 
@@ -235,6 +241,7 @@ impl Engine {
     }
 
     fn close_batch(self: &Arc<Self>, peer: &Peer, batch: &Batch, end: BatchEnd) {
+        self.note_batch_closed(peer, batch, &end);
         let mut fx = Fx::new();
         let now = self.clock.now();
         self.on_link(peer, |link| link.handle_batch_closed(now, batch.batch, end, &mut fx));
@@ -257,6 +264,7 @@ impl Engine {
                     } else {
                         tracing::debug!(peer = %peer.name, error = %why, "cannot reach the peer");
                     }
+                    engine.note_unreachable(&peer, why);
                     engine.disconnected(&peer, dial, Arc::new(error));
                 }
             }
@@ -284,6 +292,9 @@ impl Engine {
         self.carry_out(&mut fx);
         if told != Disposition::Stale {
             tracing::warn!(peer = %peer.name, %cause, in_order, "the peer's connection takes no more calls");
+            if !in_order {
+                self.note_unreachable(peer, in_words(&*cause));
+            }
         }
         // What has come by it is handed in by who asked: each lets go of the connection then.
         peer.lose(dial);

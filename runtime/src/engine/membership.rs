@@ -145,7 +145,7 @@ impl Engine {
     }
 
     /// The address that this node joined under; empty before.
-    pub(super) fn my_name(&self) -> Arc<str> {
+    pub(crate) fn my_name(&self) -> Arc<str> {
         let control = lock(&self.control);
         control.joined.as_ref().map_or_else(|| Arc::from(""), |joined| Arc::clone(&joined.addr))
     }

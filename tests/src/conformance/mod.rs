@@ -15,6 +15,7 @@ mod liar;
 pub mod life;
 pub mod limits;
 pub mod loading;
+pub mod looking;
 pub mod lying_peers;
 pub mod many;
 pub mod membership;
@@ -199,6 +200,10 @@ macro_rules! conformance {
             ]
             churn: [
                 joins_and_leaves_under_load_show_in_no_answer
+            ]
+            looking: [
+                a_load_in_progress_and_what_became_of_it_are_told_by_who_asks_and_by_who_is_asked
+                errors_are_told_with_the_peer_and_the_key_and_a_storm_of_them_is_one
             ]
             callers: [
                 a_get_dropped_at_any_poll_leaves_nothing

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use groupcache_async_std::AsyncStd;
 use groupcache_runtime::{
-    ByteView, ConfigError, Error, Group, GroupBuilder, GroupError, Lookup, RemoveReport, RingView, Runtime,
-    Server, ServerBuilder, StartError, Stats, Status, StopReport,
+    ByteView, ConfigError, Error, Explanation, Group, GroupBuilder, GroupError, Live, Lookup, RemoveReport,
+    RingView, Runtime, Server, ServerBuilder, StartError, Stats, Status, StopReport,
 };
 use groupcache_tokio::Tokio;
 use tokio::runtime::{Builder, Handle};
@@ -156,6 +156,10 @@ impl AnyServer {
         ask!(Self, self, |server| server.stats())
     }
 
+    pub(super) fn live(&self) -> Live {
+        ask!(Self, self, |server| server.live())
+    }
+
     pub(super) fn ring(&self) -> RingView {
         ask!(Self, self, |server| server.ring())
     }
@@ -198,6 +202,11 @@ impl AnyGroup {
     #[must_use]
     pub fn peek(&self, key: &str) -> Option<ByteView> {
         ask!(Of, &self.0, |group| group.peek(key))
+    }
+
+    #[must_use]
+    pub fn explain(&self, key: &str) -> Explanation {
+        ask!(Of, &self.0, |group| group.explain(key))
     }
 
     #[must_use]

@@ -1,5 +1,8 @@
 //! The command line: what can be said, and what is refused before anything starts.
 
+mod look;
+
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +10,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use groupcache_core::Placement;
 
+pub(crate) use self::look::{BenchArgs, TopArgs, WhyArgs};
 use crate::origin::Source;
 
 const EXAMPLES: &str = "\
@@ -18,6 +22,9 @@ Examples:
   groupcache serve --group img=https://img.example/v1/ --budget 1GiB --ttl 10m
   groupcache serve --addr 10.0.0.1:6324 --peers 10.0.0.1:6324,10.0.0.2:6324
 
+  groupcache top                                          the node at work; in a browser: http://127.0.0.1:8080/
+  groupcache why files README.md                          whose a key is, and what became of it
+  groupcache bench files --keys-from names.txt            how fast, and where answers come from
   groupcache ring --members a:1,b:1,c:1 some-key          who would own a key, with no node running
 
 Exit codes: 0 done, 1 no such key (or, for serve, could not start), 2 wrong usage, 3 any other failure.";
@@ -37,6 +44,7 @@ Nodes that find each other through etcd:
   groupcache serve --addr 10.0.0.1:6324 --etcd http://10.0.0.9:2379
 
 HTTP side:
+  GET /                a page for people: the node at work
   GET /GROUP/KEY       the value; header x-groupcache: hit, hot, peer or load
   DELETE /GROUP/KEY    forget it, on every node
   GET /-/healthz       200 while the process lives
@@ -45,6 +53,8 @@ HTTP side:
   GET /-/ring          members and their shares, as JSON
   GET /metrics         everything that is counted and timed, for Prometheus;
                        also at /-/metrics
+  GET /-/live          what the page shows, as JSON
+  GET /-/why/GROUP/KEY what is known of a key, as JSON
 
 A key is the rest of the path, percent-decoded once; it may contain slashes.
 The header x-groupcache-owner names the member that owns it.
@@ -116,6 +126,15 @@ pub(crate) enum Command {
     Ring(RingArgs),
     /// Show a node's counters.
     Stats(ShowArgs),
+    /// Tell what a node knows of a key: whose it is, whether it is kept, and what became of it.
+    #[command(after_help = look::WHY_EXAMPLES)]
+    Why(WhyArgs),
+    /// Watch nodes at work, in the terminal.
+    #[command(after_help = look::TOP_EXAMPLES)]
+    Top(TopArgs),
+    /// Put load on nodes, and tell how fast they answer and from where.
+    #[command(after_help = look::BENCH_EXAMPLES)]
+    Bench(BenchArgs),
     /// Explain every mistake in a configuration file, or show what a node would run with.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -212,6 +231,9 @@ pub(crate) struct ServeArgs {
     /// Whether what is no hit gets spans in the log, and carries W3C trace context: from an HTTP request's `traceparent`, to other nodes, to an HTTP origin.
     #[arg(long, env = "GROUPCACHE_TRACING", default_value = "off", value_name = "HOW")]
     pub(crate) tracing: Tracing,
+    /// Count one look-up in N, to show which keys are looked up most; `off` counts none.
+    #[arg(long, env = "GROUPCACHE_HOT_KEYS", default_value = "1", value_name = "N", value_parser = hot_keys)]
+    pub(crate) hot_keys: HotKeys,
 
     /// How long stopping waits for what is in progress.
     #[arg(long, env = "GROUPCACHE_DRAIN", default_value = "5s", value_name = "DURATION", value_parser = duration)]
@@ -227,7 +249,7 @@ pub(crate) enum Tracing {
     W3c,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct NodeArgs {
     /// The HTTP side of a running node.
     #[arg(long, env = "GROUPCACHE_NODE", default_value = "http://127.0.0.1:8080", value_name = "URL")]
@@ -296,6 +318,19 @@ pub(crate) struct CheckArgs {
 pub(crate) struct GroupArg {
     pub(crate) name: String,
     pub(crate) source: Source,
+}
+
+/// `--hot-keys`: one look-up in how many is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HotKeys(pub(crate) Option<NonZeroU32>);
+
+fn hot_keys(text: &str) -> Result<HotKeys, String> {
+    if text == "off" {
+        return Ok(HotKeys(None));
+    }
+    text.parse()
+        .map(|one_in| HotKeys(Some(one_in)))
+        .map_err(|_| "expected a number from 1, or `off`".to_owned())
 }
 
 fn group(text: &str) -> Result<GroupArg, String> {
@@ -416,6 +451,7 @@ mod tests {
             (&["--ttl", "soon"], "such as 500ms"),
             (&["--placement", "modulo"], "slots/1"),
             (&["--weight", "0"], "0 is not in"),
+            (&["--hot-keys", "0"], "`off`"),
         ] {
             let said = refusal(args);
             assert!(said.contains(reason), "{args:?} said: {said}");

@@ -4,12 +4,14 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1;
 use hyper::header::{HOST, USER_AGENT};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::cli::{KeyArgs, NodeArgs};
 use crate::report::{self, Exit, print, say};
@@ -19,12 +21,12 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// `groupcache get`: the value on stdout, whole or not at all.
 pub(crate) async fn get(args: &KeyArgs) -> Result<(), Exit> {
-    print(&ask(&args.node, Method::GET, &key_path(args)).await?)
+    print(&ask(&args.node, Method::GET, &path_of(&args.group, &args.key)).await?)
 }
 
 /// `groupcache rm`: says on stderr which members did not acknowledge.
 pub(crate) async fn rm(args: &KeyArgs) -> Result<(), Exit> {
-    let report = ask_json(&args.node, Method::DELETE, &key_path(args)).await?;
+    let report = ask_json(&args.node, Method::DELETE, &path_of(&args.group, &args.key)).await?;
     let missed: Vec<&str> =
         report["unacknowledged"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if !missed.is_empty() {
@@ -36,10 +38,9 @@ pub(crate) async fn rm(args: &KeyArgs) -> Result<(), Exit> {
     Ok(())
 }
 
-fn key_path(args: &KeyArgs) -> String {
-    let group = utf8_percent_encode(&args.group, ENCODED);
-    let key = utf8_percent_encode(&args.key, ENCODED);
-    format!("/{group}/{key}")
+/// Where a node has a key's value.
+pub(crate) fn path_of(group: &str, key: &str) -> String {
+    format!("/{}/{}", utf8_percent_encode(group, ENCODED), utf8_percent_encode(key, ENCODED))
 }
 
 /// Asks a node for one of its pages.
@@ -57,8 +58,8 @@ pub(crate) async fn ask_json(node: &NodeArgs, method: Method, path: &str) -> Res
 /// # Errors
 /// The node's URL is none; the node cannot be reached, or breaks off; it answers with an error, which decides the exit code.
 pub(crate) async fn ask(node: &NodeArgs, method: Method, path: &str) -> Result<Bytes, Exit> {
-    let authority = authority(&node.node)?;
-    let talk = exchange(&authority, method, path);
+    let to = Target::of(node)?;
+    let talk = exchange(&to, method, path);
     let (status, body) = tokio::time::timeout(node.timeout, talk)
         .await
         .map_err(|_| {
@@ -69,33 +70,77 @@ pub(crate) async fn ask(node: &NodeArgs, method: Method, path: &str) -> Result<B
     if status.is_success() { Ok(body) } else { Err(failure(status, &body)) }
 }
 
-async fn exchange(
-    authority: &str,
-    method: Method,
-    path: &str,
-) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error>> {
-    let stream = TcpStream::connect(authority).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(HOST, authority)
-        .header(USER_AGENT, concat!("groupcache/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())?;
-    let answer = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
-    };
-    // The connection has to be driven for the answer to come; that it ends is no news.
-    tokio::pin!(answer, connection);
-    tokio::select! {
-        biased;
-        answer = &mut answer => Ok(answer?),
-        ended = &mut connection => {
-            ended?;
-            Ok(answer.await?)
-        }
+async fn exchange(to: &Target, method: Method, path: &str) -> Result<(StatusCode, Bytes), Trouble> {
+    let answer = Connection::open(to).await?.ask(method, path).await?;
+    Ok((answer.status(), answer.into_body()))
+}
+
+/// A node's HTTP side.
+#[derive(Debug)]
+pub(crate) struct Target {
+    authority: String,
+}
+
+impl Target {
+    /// The node that a command line names.
+    ///
+    /// # Errors
+    /// Its URL is none.
+    pub(crate) fn of(node: &NodeArgs) -> Result<Self, Exit> {
+        Ok(Self { authority: authority(&node.node)? })
+    }
+
+    async fn connect(&self) -> std::io::Result<TokioIo<TcpStream>> {
+        let stream = TcpStream::connect(&self.authority).await?;
+        stream.set_nodelay(true)?;
+        Ok(TokioIo::new(stream))
+    }
+}
+
+/// What can go wrong between a node and this process.
+pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
+
+/// A connection to a node, for one request after the other.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    authority: String,
+    sender: http1::SendRequest<Empty<Bytes>>,
+    /// Drives the connection; ends with it.
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    /// Connects to a node.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub(crate) async fn open(to: &Target) -> Result<Self, Trouble> {
+        let (sender, connection) = http1::handshake(to.connect().await?).await?;
+        // That it ends is no news: who waits for an answer hears of it.
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        Ok(Self { authority: to.authority.clone(), sender, driver })
+    }
+
+    /// Sends a request, and answers with what came: a whole body, whatever the status.
+    ///
+    /// # Errors
+    /// The connection broke. It is of no more use.
+    pub(crate) async fn ask(&mut self, method: Method, path: &str) -> Result<Response<Bytes>, Trouble> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.authority)
+            .header(USER_AGENT, concat!("groupcache/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::<Bytes>::new())?;
+        self.sender.ready().await?;
+        let (head, body) = self.sender.send_request(request).await?.into_parts();
+        Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
     }
 }
 

@@ -2,11 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod check;
 mod cli;
 mod client;
 mod config;
 mod http;
+mod live;
 mod metrics;
 mod node;
 mod offline;
@@ -15,6 +17,8 @@ mod report;
 mod serve;
 mod show;
 mod signals;
+mod top;
+mod why;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -52,6 +56,12 @@ fn run(command: Command) -> Result<(), Exit> {
         Command::Rm(args) => talk(client::rm(&args)),
         Command::Ring(args) => talk(show::ring(&args)),
         Command::Stats(args) => talk(show::stats(&args)),
+        Command::Why(args) => talk(why::run(&args)),
+        Command::Top(args) => talk(top::run(&args)),
+        Command::Bench(args) => {
+            let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
+            runtime.block_on(bench::run(&args))
+        }
         Command::Check(args) => check::run(&args),
     }
 }

@@ -57,6 +57,9 @@ async fn server(args: &ServeArgs, max_value: usize, exporter: &Exporter) -> Resu
     if args.tracing == Tracing::W3c {
         builder = builder.tracing(Arc::new(TraceIds::new()));
     }
+    if let Some(one_in) = args.hot_keys.0 {
+        builder = builder.hot_keys(one_in.get());
+    }
     if let Some(listen) = &args.listen {
         builder = builder.listen(listen);
     }

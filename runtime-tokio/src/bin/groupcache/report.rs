@@ -23,6 +23,11 @@ impl Exit {
         Self { code: 1, message: message.into() }
     }
 
+    /// What was asked for was done, and did not go well: code 1.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self { code: 1, message: message.into() }
+    }
+
     /// The command line is at fault: code 2, as clap has it.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { code: 2, message: message.into() }

@@ -13,6 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::body::Frames;
+use super::page::for_people;
 use super::route::{BadPath, Route};
 use crate::metrics::{self, Exporter};
 use crate::report;
@@ -49,11 +50,13 @@ impl Front {
                     None => answering.await,
                 }
             }
+            Ok(Route::Why { group, key }) => self.explain(method, &group, &key),
             Ok(page) => self.answer_page(method, &page),
             Err(BadPath::Unknown) => refusal(
                 StatusCode::NOT_FOUND,
                 "no_such_path",
-                "there is nothing here: values are at /GROUP/KEY, the node's own pages at /-/healthz, /-/readyz, /-/stats, /-/metrics and /-/ring",
+                "there is nothing here: values are at /GROUP/KEY, the node's own pages at /, /-/healthz, /-/readyz, /-/stats, /-/metrics, \
+                 /-/ring, /-/live and /-/why/GROUP/KEY",
             ),
             Err(BadPath::NotUtf8) => invalid_key("the key is not UTF-8"),
             Err(BadPath::Query) => invalid_key("a query is no part of a key: encode `?` as %3F"),
@@ -67,7 +70,10 @@ impl Front {
             return method_not_allowed("GET, HEAD");
         }
         match page {
-            Route::Health | Route::Key { .. } => json_line(StatusCode::OK, &json!({ "healthy": true })),
+            Route::Page => for_people(),
+            Route::Health | Route::Key { .. } | Route::Why { .. } => {
+                json_line(StatusCode::OK, &json!({ "healthy": true }))
+            }
             Route::Ready if self.stopping.load(Ordering::Relaxed) => {
                 unready("stopping", "the node is stopping")
             }
@@ -84,6 +90,18 @@ impl Front {
                 response.headers_mut().insert(CONTENT_TYPE, kind);
                 response
             }
+            Route::Live => serialized(&self.server.live()),
+        }
+    }
+
+    fn explain(&self, method: &Method, name: &str, key: &str) -> Response<Frames> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return method_not_allowed("GET, HEAD");
+        }
+        match self.server.group(name) {
+            None => no_such_group(name),
+            Some(_) if key.is_empty() => invalid_key("the key is empty: ask for /-/why/GROUP/KEY"),
+            Some(group) => serialized(&group.explain(key)),
         }
     }
 
@@ -91,10 +109,7 @@ impl Front {
         if !matches!(*method, Method::GET | Method::HEAD | Method::DELETE) {
             return method_not_allowed("GET, HEAD, DELETE");
         }
-        let Some(group) = self.server.group(name) else {
-            let message = format!("this node has no group `{name}`");
-            return refusal(StatusCode::NOT_FOUND, ErrorKind::NoSuchGroup.name(), message);
-        };
+        let Some(group) = self.server.group(name) else { return no_such_group(name) };
         if key.is_empty() {
             return invalid_key("the key is empty: values are at /GROUP/KEY");
         }
@@ -151,6 +166,11 @@ const fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::Deadline => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+fn no_such_group(name: &str) -> Response<Frames> {
+    let message = format!("this node has no group `{name}`");
+    refusal(StatusCode::NOT_FOUND, ErrorKind::NoSuchGroup.name(), message)
 }
 
 fn invalid_key(message: &str) -> Response<Frames> {

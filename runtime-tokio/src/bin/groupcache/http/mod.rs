@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod page;
 mod patience;
 mod route;
 #[cfg(test)]

@@ -7,6 +7,8 @@ use percent_encoding::percent_decode_str;
 /// What a request is about.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
+    /// `/`: the page for people.
+    Page,
     /// `/-/healthz`: the process lives.
     Health,
     /// `/-/readyz`: the node has joined, and is not stopping.
@@ -17,6 +19,15 @@ pub(super) enum Route<'a> {
     Ring,
     /// `/metrics`, where Prometheus looks by itself, and `/-/metrics`.
     Metrics,
+    /// `/-/live`: the node at work, which is what the page shows.
+    Live,
+    /// `/-/why/{group}/{key...}`: what is known of a key.
+    Why {
+        /// As in [`Key`](Self::Key).
+        group: Cow<'a, str>,
+        /// As in [`Key`](Self::Key).
+        key: Cow<'a, str>,
+    },
     /// `/{group}/{key...}`.
     Key {
         /// The group's name. Whether there is such a group is not said here.
@@ -53,12 +64,29 @@ impl<'a> Route<'a> {
             ("-", "stats") => Ok(Self::Stats),
             ("-", "ring") => Ok(Self::Ring),
             ("-", "metrics") => Ok(Self::Metrics),
-            ("-" | "", _) => Err(BadPath::Unknown),
-            // A key with a question mark that nobody encoded would be cut short without a word.
-            _ if query.is_some() => Err(BadPath::Query),
-            _ => Ok(Self::Key { group: decode(group)?, key: decode(key)? }),
+            ("-", "live") => Ok(Self::Live),
+            ("-", page) => {
+                let about = page.strip_prefix("why/").ok_or(BadPath::Unknown)?;
+                let (group, key) = about.split_once('/').unwrap_or((about, ""));
+                whole_key(group, key, query).map(|(group, key)| Self::Why { group, key })
+            }
+            ("", "") if path.is_empty() => Ok(Self::Page),
+            ("", _) => Err(BadPath::Unknown),
+            _ => whole_key(group, key, query).map(|(group, key)| Self::Key { group, key }),
         }
     }
+}
+
+fn whole_key<'a>(
+    group: &'a str,
+    key: &'a str,
+    query: Option<&str>,
+) -> Result<(Cow<'a, str>, Cow<'a, str>), BadPath> {
+    // A key with a question mark that nobody encoded would be cut short without a word.
+    if query.is_some() {
+        return Err(BadPath::Query);
+    }
+    Ok((decode(group)?, decode(key)?))
 }
 
 fn decode(text: &str) -> Result<Cow<'_, str>, BadPath> {
@@ -103,7 +131,12 @@ mod tests {
         assert_eq!(Route::parse("/-/healthz", Some("x")), Ok(Route::Health));
         assert_eq!(Route::parse("/-/ring", None), Ok(Route::Ring));
         assert_eq!(Route::parse("/-/metrics", None), Ok(Route::Metrics));
-        for unknown in ["/-/nothing", "/-/", "/-", "/", "//x", "*", ""] {
+        assert_eq!(Route::parse("/", Some("x")), Ok(Route::Page));
+        assert_eq!(Route::parse("/-/live", None), Ok(Route::Live));
+        let why = Route::Why { group: "g".into(), key: "a/b c".into() };
+        assert_eq!(Route::parse("/-/why/g/a/b%20c", None), Ok(why));
+        assert_eq!(Route::parse("/-/why/g/a", Some("b")), Err(BadPath::Query));
+        for unknown in ["/-/nothing", "/-/", "/-", "/-/why", "//", "//x", "*", ""] {
             assert_eq!(Route::parse(unknown, None), Err(BadPath::Unknown), "{unknown}");
         }
     }

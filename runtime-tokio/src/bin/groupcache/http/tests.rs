@@ -57,8 +57,8 @@ impl Node {
 
     async fn new(limits: Limits) -> Self {
         let exporter = Exporter::new().expect("good buckets");
-        let builder =
-            exporter.record(Server::builder()).addr("127.0.0.1:0").load_timeout(Duration::from_secs(2));
+        let builder = exporter.record(Server::builder()).addr("127.0.0.1:0");
+        let builder = builder.load_timeout(Duration::from_secs(2)).hot_keys(1);
         let server = builder.build().expect("a server");
         server.new_group("g", load).expect("a group");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -179,7 +179,9 @@ async fn an_error_has_the_status_of_its_kind_and_one_line_that_says_why() {
         ("/g/broken", 502, "origin_failed", "disk on fire"),
         ("/g/huge", 502, "value_too_large", "1000"),
         ("/g/never", 504, "deadline", ""),
-        ("/", 404, "no_such_path", "/GROUP/KEY"),
+        ("//", 404, "no_such_path", "/GROUP/KEY"),
+        ("/-/why/nope/key", 404, "no_such_group", "`nope`"),
+        ("/-/why/g/", 400, "invalid_key", "/-/why/GROUP/KEY"),
         ("/-/nothing", 404, "no_such_path", "/-/healthz"),
     ] {
         let answer = node.get(target).await;
@@ -192,6 +194,8 @@ async fn an_error_has_the_status_of_its_kind_and_one_line_that_says_why() {
         ("POST", "/g/key", "get, head, delete"),
         ("PUT", "/nope/key", "get, head, delete"),
         ("DELETE", "/-/stats", "get, head"),
+        ("DELETE", "/-/why/g/key", "get, head"),
+        ("POST", "/", "get, head"),
     ] {
         let answer = node.ask(method, target).await;
         assert_eq!(answer.error(), (405, "method_not_allowed".to_owned()), "{method} {target}");
@@ -231,6 +235,97 @@ async fn the_nodes_pages_are_json() {
     assert_eq!(ring["placement"], "slots/1");
     assert_eq!(ring["members"][0]["name"], node.server.addr(), "{ring}");
     assert_eq!(ring["members"][0]["me"], true, "{ring}");
+}
+
+#[tokio::test]
+async fn a_key_is_explained_before_it_is_asked_for_and_after_and_that_counts_as_no_look_up() {
+    let node = Node::joined().await;
+    let fresh = node.get("/-/why/g/a/key").await.json();
+    let addr = node.server.addr();
+    assert_eq!(
+        (&fresh["group"], &fresh["key"], &fresh["owned_here"]),
+        (&"g".into(), &"a/key".into(), &true.into())
+    );
+    assert_eq!((&fresh["owner"], &fresh["node"]), (&addr.as_str().into(), &addr.as_str().into()), "{fresh}");
+    assert!(fresh["kept"].is_null() && fresh["flight"].is_null() && fresh["last"].is_null(), "{fresh}");
+
+    node.get("/g/a/key").await;
+    let kept = node.get("/-/why/g/a/key").await.json();
+    assert_eq!((&kept["kept"]["share"], &kept["kept"]["bytes"]), (&"main".into(), &7.into()), "{kept}");
+    assert!(kept["kept"]["ttl_ms"].is_null() && kept["kept"]["age_ms"].is_u64(), "{kept}");
+    assert_eq!(kept["last"]["what"], "value");
+
+    node.get("/g/missing").await;
+    let missing = node.get("/-/why/g/missing").await.json();
+    assert_eq!(
+        (&missing["kept"]["share"], &missing["last"]["what"]),
+        (&"negative".into(), &"not_found".into())
+    );
+    assert!(missing["kept"]["age_at_most_ms"].as_u64().is_some_and(|age| age < 1_000), "{missing}");
+    assert_eq!(missing["errors"], serde_json::json!([]), "not found is an answer");
+
+    node.get("/g/broken").await;
+    let broken = node.get("/-/why/g/broken").await.json();
+    assert_eq!((&broken["kept"], &broken["last"]["what"]), (&Value::Null, &"origin_failed".into()));
+    assert!(
+        broken["errors"][0]["text"].as_str().is_some_and(|text| text.contains("disk on fire")),
+        "{broken}"
+    );
+    assert_eq!(node.get("/-/stats").await.json()["gets"], 3, "three were asked for");
+}
+
+#[tokio::test]
+async fn one_look_shows_the_node_at_work() {
+    let node = Node::joined().await;
+    for key in ["a", "a", "a", "b", "broken", "broken", "%3Cimg%20src=x%20onerror=alert(1)%3E"] {
+        node.get(&format!("/g/{key}")).await;
+    }
+    let mut waits = node.connect().await;
+    waits.write_all(b"GET /g/never HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let live = loop {
+        let live = node.get("/-/live").await.json();
+        if live["counters"]["flights"] == 1 {
+            break live;
+        }
+        assert!(Instant::now() < deadline, "the load starts: {live}");
+    };
+    assert_eq!((&live["status"], &live["node"]), (&"running".into(), &node.server.addr().as_str().into()));
+    assert_eq!((&live["counters"]["main_hits"], &live["groups"]["g"]["main_hits"]), (&2.into(), &2.into()));
+    let flights = live["flights"].as_array().expect("a list");
+    assert_eq!(
+        (flights.len(), &flights[0]["key"], &flights[0]["waiters"]),
+        (1, &"never".into(), &1.into()),
+        "{live}"
+    );
+    let hot = &live["hot_keys"]["keys"];
+    assert_eq!(
+        (&hot[0]["key"], &hot[0]["count"], &hot[0]["error"]),
+        (&"a".into(), &3.into(), &0.into()),
+        "{live}"
+    );
+    assert!(
+        hot.as_array().expect("a list").iter().any(|it| it["key"] == "<img src=x onerror=alert(1)>"),
+        "{live}"
+    );
+    let error = &live["errors"][0];
+    assert_eq!(
+        (&error["kind"], &error["times"], &error["key"]),
+        (&"origin_failed".into(), &2.into(), &"broken".into())
+    );
+    let shares: u64 =
+        live["shares"].as_array().expect("a list").iter().filter_map(|it| it["budget"].as_u64()).sum();
+    assert_eq!(live["counters"]["budget"], shares, "the parts are the whole");
+}
+
+#[tokio::test]
+async fn the_page_for_people_comes_with_a_policy_that_lets_it_do_nothing_else() {
+    let node = Node::new(Limits::default()).await;
+    let page = node.get("/").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(policy.contains("default-src 'none'") && policy.contains("connect-src 'self'"), "{policy}");
+    assert!(String::from_utf8_lossy(&page.body).contains("<title>groupcache</title>"));
 }
 
 #[tokio::test]
