@@ -16,6 +16,7 @@ use crate::registry::{Registry, StaticRegistry};
 use crate::rt::Runtime;
 use crate::secure::Security;
 use crate::server::{Server, StartError};
+use crate::tokens::Tokens;
 use crate::transport::TransportConfig;
 
 /// How a node learns of the others.
@@ -67,6 +68,7 @@ pub struct ServerBuilder<R> {
     shards: Option<NonZeroU16>,
     registry: RegistryTimes,
     security: Option<Arc<dyn Security>>,
+    tokens: Option<Tokens>,
     removal_timeout: Duration,
     keep_alive: (Duration, Duration),
     /// The first setting that is out of range, where one is.
@@ -107,6 +109,7 @@ impl<R> ServerBuilder<R> {
             shards: None,
             registry: RegistryTimes { lease_ttl: Duration::from_secs(5), op_timeout: Duration::from_secs(2) },
             security: None,
+            tokens: None,
             removal_timeout: Duration::from_secs(2),
             keep_alive: (Duration::from_secs(2), Duration::from_secs(1)),
             refused: None,
@@ -241,6 +244,13 @@ impl<R> ServerBuilder<R> {
         self
     }
 
+    /// What whoever calls this node has to send, and what this node sends to its peers: every member needs the same, or some of the same. A
+    /// certificate is no substitute for it. Over plain text it can be read on its way. Default: nothing.
+    pub fn tokens(mut self, tokens: Tokens) -> Self {
+        self.tokens = Some(tokens);
+        self
+    }
+
     /// How soon a silent connection is noticed while something is asked over it: a ping after `interval` of silence, dead when it is not answered
     /// within `limit`. Default 2 s and 1 s.
     pub const fn peer_keep_alive(mut self, interval: Duration, limit: Duration) -> Self {
@@ -296,6 +306,7 @@ impl<R> ServerBuilder<R> {
             keep_alive_interval: self.keep_alive.0,
             keep_alive_timeout: self.keep_alive.1,
             security: self.security,
+            tokens: self.tokens,
             drain: self.settings.drain,
             ..TransportConfig::for_values(self.shard.max_value_len.get())
         };

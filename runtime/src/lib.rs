@@ -35,6 +35,7 @@ mod sync;
 mod test_rt;
 #[cfg(feature = "tls")]
 mod tls;
+mod tokens;
 mod transport;
 mod view;
 
@@ -50,8 +51,9 @@ pub use registry::{
 pub use report::{MemberView, RingView, Stats};
 pub use retriever::{Loaded, RetrieveError, Retriever};
 pub use rt::{BoxFuture, Connection, Listener, Runtime};
-pub use secure::Security;
+pub use secure::{Accepted, PeerIdentity, Security};
 pub use server::{GroupError, Server, StartError, Status, StopReport};
 #[cfg(feature = "tls")]
-pub use tls::{Tls, TlsConfig, TlsConfigError, TlsError};
+pub use tls::{ReloadingTls, Tls, TlsConfig, TlsConfigError, TlsError};
+pub use tokens::{Access, TokenRefused, Tokens, TokensError};
 pub use view::ByteView;

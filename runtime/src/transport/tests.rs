@@ -12,6 +12,7 @@ use groupcache_proto::v1::{FetchReply, FetchRequest};
 
 use super::*;
 use crate::rt::Runtime;
+use crate::secure::PeerIdentity;
 use crate::test_rt::TestRuntime;
 
 mod faults;
@@ -109,6 +110,10 @@ impl PeerService for Fake {
                 Ok(())
             }
         }
+    }
+
+    fn is_member(&self, who: &PeerIdentity) -> bool {
+        who.is_one_of(std::iter::once("member.test:1"))
     }
 
     fn note_peer(&self, _from: &str) {}
