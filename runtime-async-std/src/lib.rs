@@ -80,7 +80,7 @@
 //! | feature | for |
 //! |---|---|
 //! | `etcd` | `EtcdRegistry`: members find each other through etcd. Its build needs `protoc` |
-//! | `tls` | `Tls`: TLS between members, and to etcd, by rustls |
+//! | `tls` | `Tls` and `ReloadingTls`: TLS between members, and to etcd, by rustls |
 //!
 //! # Testing a service that embeds it
 //!

@@ -73,7 +73,7 @@
 //! | feature | for |
 //! |---|---|
 //! | `etcd` | `EtcdRegistry`: members find each other through etcd. Its build needs `protoc` |
-//! | `tls` | `Tls`: TLS between members, and to etcd, by rustls |
+//! | `tls` | `Tls` and `ReloadingTls`: TLS between members, and to etcd, by rustls |
 //! | `cli` (default) | the binary `groupcache`. A library turns it off: `default-features = false` |
 //!
 //! # Testing a service that embeds it

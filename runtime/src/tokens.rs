@@ -65,7 +65,9 @@ pub enum TokensError {
     #[error("there is no token: one stands on a line of its own, and `openssl rand -base64 32` makes one")]
     None,
     /// One is too short or too long.
-    #[error("token {number} has {len} bytes: it takes {MIN} to {MAX}, and `openssl rand -base64 32` makes one")]
+    #[error(
+        "token {number} has {len} bytes: it takes {MIN} to {MAX}, and `openssl rand -base64 32` makes one"
+    )]
     Length {
         /// Which of them, from 1.
         number: usize,
@@ -85,7 +87,9 @@ pub enum TokensError {
 #[non_exhaustive]
 pub enum TokenRefused {
     /// It sent none.
-    #[error("a token is wanted here: send it as `authorization: Bearer TOKEN` (groupcache: --token-file FILE)")]
+    #[error(
+        "a token is wanted here: send it as `authorization: Bearer TOKEN` (groupcache: --token-file FILE)"
+    )]
     Missing,
     /// It sent one that is not known.
     #[error("the token that was sent is none of this node's: is it of the same --token-file, or an old one?")]
@@ -148,7 +152,8 @@ impl Tokens {
         let (_, sent) = sent.ok_or(TokenRefused::Missing)?;
         let known = self.known();
         // All are looked at, whichever fits.
-        let fits = known.tokens.iter().fold(Choice::from(0), |fits, token| fits | token.as_bytes().ct_eq(sent));
+        let fits =
+            known.tokens.iter().fold(Choice::from(0), |fits, token| fits | token.as_bytes().ct_eq(sent));
         if bool::from(fits) { Ok(()) } else { Err(TokenRefused::Unknown) }
     }
 

@@ -22,7 +22,9 @@ impl Validity {
         let at = |time| {
             let usage = KeyUsage::server_auth();
             // That nobody is trusted is found out later than that the time is wrong.
-            certificate.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[], &[], time, usage, None, None).err()
+            certificate
+                .verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[], &[], time, usage, None, None)
+                .err()
         };
         let begins = match at(UnixTime::since_unix_epoch(Duration::ZERO)) {
             Some(Error::CertNotValidYet { not_before, .. }) => not_before,

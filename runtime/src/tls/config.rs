@@ -185,9 +185,10 @@ impl TlsConfig {
 
     /// Names what makes one configuration different from another, of what can be read from files.
     pub(super) fn contents(&self) -> Contents {
-        let (chain, key) = self.identity.as_ref().map_or_else(Default::default, |(chain, key)| {
-            (chain.clone(), Some(key.clone_key()))
-        });
+        let (chain, key) = self
+            .identity
+            .as_ref()
+            .map_or_else(Default::default, |(chain, key)| (chain.clone(), Some(key.clone_key())));
         Contents { roots: self.roots.clone(), chain, key }
     }
 
@@ -245,9 +246,7 @@ fn client(
         .with_webpki_verifier(verifier);
     match identity {
         None => Ok(builder.with_no_client_auth()),
-        Some((chain, key)) => {
-            builder.with_client_auth_cert(chain.clone(), key.clone_key()).map_err(unusable)
-        }
+        Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key()).map_err(unusable),
     }
 }
 

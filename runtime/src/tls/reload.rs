@@ -32,8 +32,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(50);
 ///
 /// ```no_run
 /// # use groupcache_runtime::{ReloadingTls, Runtime, TlsConfig};
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let runtime: std::sync::Arc<dyn Runtime> = todo!();
+/// # fn secured(runtime: std::sync::Arc<dyn Runtime>) -> Result<(), Box<dyn std::error::Error>> {
 /// use std::sync::Arc;
 /// use std::time::Duration;
 ///
@@ -149,7 +148,10 @@ impl Shared {
         let until = next.tls.expires();
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
         self.told().end = None;
-        tracing::info!(days = until.map(days_until), "certificates were read anew: new connections have them");
+        tracing::info!(
+            days = until.map(days_until),
+            "certificates were read anew: new connections have them"
+        );
         Ok(true)
     }
 
@@ -176,7 +178,9 @@ impl Shared {
         let since = told.end.and_then(|told| now.duration_since(told).ok());
         match validity.left(now) {
             Left::Nothing if since.is_none_or(|since| since >= ALARM) => {
-                tracing::error!("this node's certificate has expired: nobody who connects anew will trust it");
+                tracing::error!(
+                    "this node's certificate has expired: nobody who connects anew will trust it"
+                );
             }
             Left::Little(left) if since.is_none_or(|since| since >= REMINDER) => {
                 let (days, hours) = (left.as_secs() / 86_400, left.as_secs() / 3600 % 24);

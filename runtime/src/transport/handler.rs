@@ -18,8 +18,8 @@ use http::HeaderMap;
 use tonic::{Request, Response, Status};
 
 use super::answers::{Answers, Pending};
-use super::deadline::{timeout_of, within};
 use super::caller::Caller;
+use super::deadline::{timeout_of, within};
 use super::{MESSAGE_OVERHEAD, TransportConfig};
 use crate::rt::Runtime;
 use crate::secure::PeerIdentity;

@@ -59,6 +59,8 @@ pub(crate) struct TransportConfig {
     pub(crate) tokens: Option<Tokens>,
     /// How long whoever connects may take to agree on how the connection is secured.
     pub(crate) handshake_timeout: Duration,
+    /// How many connections may be agreeing on that at a time: what those cost who connect and say nothing.
+    pub(crate) max_handshakes: usize,
     /// How long a stopping server waits for calls in flight.
     pub(crate) drain: Duration,
     /// The largest message that is sent or taken, in bytes.
@@ -80,6 +82,7 @@ impl TransportConfig {
             security: None,
             tokens: None,
             handshake_timeout: Duration::from_secs(5),
+            max_handshakes: 1024,
             drain: Duration::from_secs(5),
             max_message: if message > MIN_MAX_MESSAGE { message } else { MIN_MAX_MESSAGE },
             max_keys: 4096,

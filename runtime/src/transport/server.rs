@@ -36,9 +36,6 @@ use groupcache_core::in_words;
 /// How long accepting pauses after an error: with too many open files the next try fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How many connections may be agreeing on security at a time: what whoever connects and says nothing can cost. Their time is bounded too.
-const MAX_HANDSHAKES: usize = 1024;
-
 /// How often a silent peer is pinged, and how long it may take to answer. Slower than a client's: only memory is at stake here.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -133,7 +130,7 @@ impl PeerServer {
     ) -> Option<Accepted> {
         let Some(security) = &self.handler.config.security else { return Some(io.into()) };
         let securing = Counted::new(&self.securing);
-        if securing.others() >= MAX_HANDSHAKES {
+        if securing.others() >= self.handler.config.max_handshakes {
             // No warning: whoever fills the node with connections would fill its log as well.
             tracing::debug!(%from, "refused a connection: too many others are being secured");
             return None;

@@ -15,6 +15,7 @@ use crate::rt::Runtime;
 use crate::secure::PeerIdentity;
 use crate::test_rt::TestRuntime;
 
+mod callers;
 mod faults;
 mod go_seed;
 mod keep_alive;
