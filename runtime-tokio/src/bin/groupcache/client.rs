@@ -3,13 +3,12 @@
 //! The client is hyper's own and not reqwest, which resolves `..` in a path before it sends it: a key may be that.
 
 use bytes::Bytes;
+use groupcache_tokio::{Connection, Runtime, Security, Tls, Tokens, Tokio};
 use http_body_util::{BodyExt, Empty};
-use hyper::header::{HOST, USER_AGENT};
+use hyper::header::{AUTHORIZATION, HOST, USER_AGENT};
 use hyper::{Method, Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use tokio::net::TcpStream;
 
 use crate::cli::{KeyArgs, NodeArgs};
 use crate::report::{self, Exit, print, say};
@@ -57,8 +56,8 @@ pub(crate) async fn ask_json(node: &NodeArgs, method: Method, path: &str) -> Res
 /// # Errors
 /// The node's URL is none; the node cannot be reached, or breaks off; it answers with an error, which decides the exit code.
 pub(crate) async fn ask(node: &NodeArgs, method: Method, path: &str) -> Result<Bytes, Exit> {
-    let authority = authority(&node.node)?;
-    let talk = exchange(&authority, method, path);
+    let to = Target::of(node)?;
+    let talk = exchange(&to, method, path);
     let (status, body) = tokio::time::timeout(node.timeout, talk)
         .await
         .map_err(|_| {
@@ -69,19 +68,49 @@ pub(crate) async fn ask(node: &NodeArgs, method: Method, path: &str) -> Result<B
     if status.is_success() { Ok(body) } else { Err(failure(status, &body)) }
 }
 
+/// A node's HTTP side.
+struct Target {
+    authority: String,
+    /// How it is spoken to at `https://`.
+    tls: Option<Tls>,
+    tokens: Option<Tokens>,
+}
+
+impl Target {
+    fn of(node: &NodeArgs) -> Result<Self, Exit> {
+        let (secure, authority) = authority(&node.node)?;
+        let tls = secure.then(|| node.tls()).transpose()?;
+        let tokens = node.tokens()?;
+        if tokens.is_some() && report::crosses_in_plain_text(&node.node, false) {
+            say(&format!("groupcache: the token goes to {} in plain text: use https://", node.node));
+        }
+        Ok(Self { authority, tls, tokens })
+    }
+
+    async fn connect(&self) -> std::io::Result<Box<dyn Connection>> {
+        let stream = Tokio.connect(&self.authority).await?;
+        match &self.tls {
+            Some(tls) => tls.connect(&self.authority, stream).await,
+            None => Ok(stream),
+        }
+    }
+}
+
 async fn exchange(
-    authority: &str,
+    to: &Target,
     method: Method,
     path: &str,
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error>> {
-    let stream = TcpStream::connect(authority).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::builder()
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(to.connect().await?).await?;
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
-        .header(HOST, authority)
+        .header(HOST, &to.authority)
         .header(USER_AGENT, concat!("groupcache/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<Bytes>::new())?;
+    if let Some(tokens) = &to.tokens {
+        request.headers_mut().insert(AUTHORIZATION, tokens.authorization());
+    }
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
@@ -99,21 +128,24 @@ async fn exchange(
     }
 }
 
-/// Where to connect to, out of `http://host:port` or `host:port`.
-fn authority(node: &str) -> Result<String, Exit> {
+/// Whether to speak TLS and where to connect to, out of `http://host:port`, `https://host:port` or `host:port`.
+fn authority(node: &str) -> Result<(bool, String), Exit> {
     let wrong = |why: &str| Exit::usage(format!("--node `{node}` is not a node's URL: {why}"));
     let text = if node.contains("://") { node.to_owned() } else { format!("http://{node}") };
     let uri: Uri = text.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(wrong("expected http://HOST:PORT"));
     };
-    if scheme != "http" {
-        return Err(wrong("a node's HTTP side speaks plain http"));
-    }
+    let default = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return Err(wrong("a node's HTTP side speaks http or https")),
+    };
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err(wrong("it has no path"));
     }
-    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)))
+    let port = authority.port_u16().unwrap_or(default);
+    Ok((scheme == "https", format!("{}:{port}", authority.host())))
 }
 
 /// What a node's error means for the exit code, in the node's own words.
@@ -137,11 +169,13 @@ mod tests {
             ("http://127.0.0.1:8080/", "127.0.0.1:8080"),
             ("localhost:81", "localhost:81"),
             ("http://node", "node:80"),
+            ("https://node", "node:443"),
+            ("https://node:8443/", "node:8443"),
             ("http://[::1]:8080", "[::1]:8080"),
         ] {
-            assert_eq!(authority(node).expect(node), expected);
+            assert_eq!(authority(node).expect(node), (node.starts_with("https"), expected.to_owned()));
         }
-        for refused in ["https://node", "http://node/files", "http://", "http://a b"] {
+        for refused in ["ftp://node", "http://node/files", "http://", "http://a b"] {
             assert!(authority(refused).is_err(), "{refused}");
         }
     }
