@@ -43,6 +43,18 @@ fn the_settings_to_start_from_have_no_mistakes() {
 }
 
 #[test]
+fn the_settings_that_wait_for_somebody_to_want_them_have_no_mistakes_either() {
+    let settings = read("groupcache.toml");
+    let is_setting = |line: &str| line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
+    let waiting = settings.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| is_setting(line));
+    let wanted: String = waiting.map(|line| format!("{line}\n")).collect();
+    for name in ["tls-cert", "tls-key", "tls-ca", "http-tls", "token-file", "etcd-ca", "etcd-password-file"] {
+        assert!(wanted.contains(&format!("{name} = ")), "{name} is not among {wanted}");
+    }
+    assert_fine(&check(&wanted));
+}
+
+#[test]
 fn systemd_takes_the_unit() {
     let directory = TempDir::new().expect("a directory");
     let unit = directory.path().join("groupcache.service");
@@ -69,6 +81,8 @@ fn the_units_settings_are_where_it_looks_for_them_and_its_patience_is_longer_tha
     };
     assert!(after(&unit, "ExecStart=").ends_with("serve --config /etc/groupcache.toml"));
     let seconds = |text: String| text.trim_end_matches('s').parse::<u64>().expect("seconds");
+    // Certificates are read again at this signal; see Hangups.
+    assert_eq!(after(&unit, "ExecReload="), "/bin/kill -HUP $MAINPID");
     // What is in progress, then the last answers, then etcd.
     assert!(seconds(after(&unit, "TimeoutStopSec=")) >= seconds(after(&settings, "drain = ")) + 5);
 }
@@ -96,6 +110,22 @@ fn kubernetes_takes_the_manifest_and_a_node_answers_what_it_asks() {
         container["args"].as_array().expect("args").iter().filter_map(Value::as_str).collect();
     assert_eq!(args, ["serve", "--config", "/etc/groupcache/groupcache.toml"]);
     let probes = ["startupProbe", "readinessProbe", "livenessProbe"];
+    for probe in probes {
+        assert_eq!(container[probe]["httpGet"]["scheme"], "HTTPS", "as its settings say");
+    }
+    assert!(settings.contains("http-tls = \"on\"") && settings.contains("token-file = "), "{settings}");
+    let mounts: Vec<&str> = container["volumeMounts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|it| it["mountPath"].as_str())
+        .collect();
+    for line in settings.lines().filter(|line| line.contains(" = \"/")) {
+        assert!(
+            mounts.iter().any(|mount| line.contains(&format!("\"{mount}/"))),
+            "nothing is mounted for {line}"
+        );
+    }
     let paths = probes.map(|probe| container[probe]["httpGet"]["path"].as_str().expect("a path"));
     assert_probes_answer(&paths);
 }
