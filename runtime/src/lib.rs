@@ -33,6 +33,8 @@ mod service;
 mod sync;
 #[cfg(test)]
 mod test_rt;
+#[cfg(any(feature = "dns", feature = "tls"))]
+mod thread;
 #[cfg(feature = "tls")]
 mod tls;
 mod tokens;
@@ -43,6 +45,8 @@ pub use builder::{DEFAULT_ADDR, ServerBuilder};
 pub use error::{Error, ErrorKind};
 pub use group::{Group, GroupBuilder, Lookup, RemoveReport};
 pub use groupcache_core::{ConfigError, Eviction, Level, LinkConfig, OnAbandoned, Placement, in_words};
+#[cfg(feature = "dns")]
+pub use registry::{DnsConfig, DnsRegistry};
 #[cfg(feature = "etcd")]
 pub use registry::{EtcdConfig, EtcdRegistry, EtcdUser};
 pub use registry::{

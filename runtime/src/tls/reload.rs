@@ -3,10 +3,8 @@
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
-use futures_channel::oneshot;
 use groupcache_core::in_words;
 
 use super::certificate::Validity;
@@ -14,6 +12,7 @@ use super::config::Contents;
 use super::{Tls, TlsConfig, TlsConfigError};
 use crate::rt::{BoxFuture, Connection, Runtime};
 use crate::secure::{Accepted, Security};
+use crate::thread::on_a_thread;
 
 /// A certificate that has less than this part of its life left should have been replaced; at most [`AHEAD`] before its end.
 const LAST_PART: u32 = 3;
@@ -115,17 +114,9 @@ impl ReloadingTls {
 /// `None` when nobody has any use for it any more.
 async fn look(shared: &Weak<Shared>) -> Option<()> {
     let shared = shared.upgrade()?;
-    let (done, looked) = oneshot::channel();
     let looking = Arc::clone(&shared);
-    let started = thread::Builder::new().name("groupcache-tls".to_owned()).spawn(move || {
-        looking.look();
-        let _ = done.send(()); // The runtime may have ended meanwhile.
-    });
-    match started {
-        // A panic of `make` costs this look.
-        Ok(_) => drop(looked.await),
-        Err(error) => tracing::warn!(%error, "there is no thread to read certificates on"),
-    }
+    // A panic of `make` costs this look.
+    let _ = on_a_thread("groupcache-tls", move || looking.look()).await;
     shared.remind(SystemTime::now());
     Some(())
 }
