@@ -75,7 +75,7 @@
 //! | feature | for |
 //! |---|---|
 //! | `etcd` | `EtcdRegistry`: members find each other through etcd. Its build needs `protoc` |
-//! | `tls` | `Tls`: TLS between members, and to etcd, by rustls |
+//! | `tls` | `Tls` and `ReloadingTls`: TLS between members, and to etcd, by rustls |
 //! | `metrics` | `Server::publish_metrics`: for Prometheus, and what else the crate `metrics` has exporters for |
 //! | `cli` (default) | the binary `groupcache`. A library turns it off: `default-features = false` |
 //!

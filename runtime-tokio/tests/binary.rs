@@ -51,7 +51,8 @@ impl Node {
         BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("a line");
         let addresses = line
             .trim_end()
-            .strip_prefix("groupcache: serving http://")
+            .strip_prefix("groupcache: serving http")
+            .and_then(|line| line.strip_prefix("://").or_else(|| line.strip_prefix("s://")))
             .and_then(|line| line.strip_suffix(')'))
             .and_then(|line| line.split_once(" (peers at "));
         let (http, peers) = addresses.unwrap_or_else(|| panic!("unexpected line: {line:?}"));
@@ -238,7 +239,7 @@ fn exit_codes_say_what_kind_of_failure_it_was_and_stdout_stays_clean() {
         (&["get", "files"], 2, "<KEY>"),
         (&["get", "files", ""], 2, "value is required"),
         (&["get", "a/b", "key"], 2, "no `/`"),
-        (&["get", "--node", "https://h", "files", "key"], 2, "plain http"),
+        (&["get", "--node", "https://h", "files", "key"], 2, "--tls-ca"),
         (&["get", "--node", "127.0.0.1:1", "files", "key"], 3, "refused"),
         (&["fetch"], 2, "unrecognized subcommand"),
     ] {
@@ -310,6 +311,11 @@ fn what_cannot_start_says_why() {
         (&["serve", "--group", "f=file:/no/such/dir"], 1, "/no/such/dir"),
         (&["serve", "--group", "f=file:.", "--group", "f=file:."], 2, "given twice"),
         (&["serve", "--log", "no=such=level"], 2, "is not a filter"),
+        (&["serve", "--tls-cert", "c.pem"], 2, "go together"),
+        (&["serve", "--http-tls"], 2, "needs --tls-cert"),
+        (&["serve", "--etcd-cert", "c.pem"], 2, "go together"),
+        (&["serve", "--tls-cert", "c", "--tls-key", "k", "--tls-ca", "/no/such/ca"], 1, "/no/such/ca"),
+        (&["serve", "--token-file", "/no/such/token"], 1, "/no/such/token"),
     ] {
         let output = run(args);
         let said = text(&output.stderr);
@@ -347,6 +353,57 @@ fn a_signal_stops_in_order_what_is_in_progress_is_finished_first() {
         let (head, body) = client.join().expect("joins").expect("an answer");
         assert!(head.starts_with("HTTP/1.1 200") && body == b"slow", "{signal}: {head}");
     }
+}
+
+#[test]
+fn over_https_and_with_a_token_every_command_works_and_without_either_none_does() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let file = |name: &str, text: &str| {
+        fs::write(dir.path().join(name), text).expect("a file");
+        dir.path().join(name).to_str().expect("UTF-8").to_owned()
+    };
+    let (cert, key) = (file("node.pem", &cert.pem()), file("node.key", &signing_key.serialize_pem()));
+    let (token, other) = (file("token", "0123456789abcdef\n"), file("other", "fedcba9876543210\n"));
+    file("value", "what is in the file");
+    let tls = ["--tls-cert", &cert, "--tls-key", &key, "--tls-ca", &cert, "--http-tls"];
+    let mut node = Node::serve(dir.path(), &[&tls[..], &["--token-file", &token]].concat());
+    let url = format!("https://{}", node.http);
+    let ask = |args: &[&str], with: &[&str]| {
+        groupcache(&[args, with].concat()).env("GROUPCACHE_NODE", &url).output().expect("runs")
+    };
+    let with = ["--tls-ca", &cert, "--token-file", &token];
+    let get = ["get", "files", "value"];
+    assert_eq!(text(&ask(&get, &with).stdout), "what is in the file");
+    for args in [&["stats"][..], &["ring"], &["rm", "files", "value"]] {
+        let output = ask(args, &with);
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    }
+    // It reads its files again, and lives on.
+    node.signal("HUP");
+    for (with, code, why) in [
+        (&["--tls-ca", &cert][..], 3, "a token is wanted"),
+        (&["--tls-ca", &cert, "--token-file", &other], 3, "none of this node's"),
+        (&["--token-file", &token], 2, "--tls-ca"),
+        (
+            &["--tls-ca", &cert, "--token-file", &token, "--node", &format!("http://{}", node.http)],
+            3,
+            "cannot talk",
+        ),
+    ] {
+        let output = ask(&get, with);
+        assert_eq!(output.status.code(), Some(code), "{with:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(why), "{with:?}: {}", text(&output.stderr));
+    }
+    assert!(ask(&get, &with).status.success());
+    assert!(
+        node.http("/files/value").is_none_or(|(head, _)| !head.starts_with("HTTP/1.1 200")),
+        "plain text"
+    );
+    node.signal("TERM");
+    assert_eq!(node.exit_code(PATIENCE), 0);
 }
 
 #[test]

@@ -33,6 +33,9 @@ secured! { run, Tokio:
     a_node_with_an_expired_certificate_is_refused
     a_node_with_a_certificate_for_another_host_is_refused
     a_node_in_plain_text_is_refused_and_the_log_says_what_it_speaks
+    a_removal_is_taken_from_members_only
+    members_show_their_token_and_who_has_none_is_refused
+    certificates_that_change_are_read_anew_without_a_restart
     a_handshake_that_never_ends_holds_up_nobody
     a_security_that_panics_refuses_and_wedges_nothing
 }

@@ -17,6 +17,7 @@ use crate::registry::{Registry, StaticRegistry};
 use crate::rt::Runtime;
 use crate::secure::Security;
 use crate::server::{Server, StartError};
+use crate::tokens::Tokens;
 use crate::trace::Propagator;
 use crate::transport::TransportConfig;
 
@@ -71,6 +72,7 @@ pub struct ServerBuilder<R> {
     shards: Option<NonZeroU16>,
     registry: RegistryTimes,
     security: Option<Arc<dyn Security>>,
+    tokens: Option<Tokens>,
     removal_timeout: Duration,
     metrics: Target,
     tracing: Option<Arc<dyn Propagator>>,
@@ -116,6 +118,7 @@ impl<R> ServerBuilder<R> {
             shards: None,
             registry: RegistryTimes { lease_ttl: Duration::from_secs(5), op_timeout: Duration::from_secs(2) },
             security: None,
+            tokens: None,
             removal_timeout: Duration::from_secs(2),
             metrics: Target::default(),
             tracing: None,
@@ -253,6 +256,13 @@ impl<R> ServerBuilder<R> {
         self
     }
 
+    /// What whoever calls this node has to send, and what this node sends to its peers: every member needs the same, or some of the same. A
+    /// certificate is no substitute for it. Over plain text it can be read on its way. Default: nothing.
+    pub fn tokens(mut self, tokens: Tokens) -> Self {
+        self.tokens = Some(tokens);
+        self
+    }
+
     /// How soon a silent connection is noticed while something is asked over it: a ping after `interval` of silence, dead when it is not answered
     /// within `limit`. Default 2 s and 1 s.
     pub const fn peer_keep_alive(mut self, interval: Duration, limit: Duration) -> Self {
@@ -338,6 +348,7 @@ impl<R> ServerBuilder<R> {
             keep_alive_interval: self.keep_alive.0,
             keep_alive_timeout: self.keep_alive.1,
             security: self.security,
+            tokens: self.tokens,
             drain: self.settings.drain,
             ..TransportConfig::for_values(self.shard.max_value_len.get())
         };

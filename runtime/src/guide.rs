@@ -78,4 +78,15 @@
 //!
 //! Between members, and towards etcd, plain text is spoken unless told otherwise: whoever reaches the port can read and remove what is cached.
 //! Keep it on a network of your own, or set a [`Security`](crate::Security): with feature `tls`, `Tls` made from a `TlsConfig` asks both ends for a certificate of
-//! an authority of yours. All members use it, or none: a fleet is moved over with a restart of all, or by way of a second fleet.
+//! an authority of yours. All members use it, or none: a fleet is moved over with a restart of all, or by way of a second fleet. A node that listens
+//! beyond loopback without says so in a warning.
+//!
+//! - **Certificates end.** `ReloadingTls` reads them again when their files change, and warns ahead of their end, which
+//!   [`Server::certificate_expires`](crate::Server::certificate_expires) tells to metrics. An authority is replaced by way of both: first all trust the
+//!   old and the new, then certificates are by the new, then the old goes.
+//! - **Members remove, others read.** Whoever is let in may read. A removal or a flush is taken from who is a member by its certificate: for the host of
+//!   a member on the ring, for the common name, or for one of `TlsConfig::allowed_names`. A node that has just joined, and that another does not know
+//!   of yet, is refused there, and names it among those that did not acknowledge; a common name for all members knows no such moment. Without
+//!   certificates nobody is known, and nothing is checked.
+//! - **Tokens.** [`ServerBuilder::tokens`](crate::ServerBuilder::tokens) asks every caller for one, members included, who send each other theirs; over plain
+//!   text it can be read on its way. Several may be good at a time, so that they can be replaced one node after the other.

@@ -37,8 +37,11 @@ mod service;
 mod sync;
 #[cfg(test)]
 mod test_rt;
+#[cfg(any(feature = "dns", feature = "tls"))]
+mod thread;
 #[cfg(feature = "tls")]
 mod tls;
+mod tokens;
 pub mod trace;
 mod transport;
 mod view;
@@ -51,6 +54,8 @@ pub use builder::{DEFAULT_ADDR, ServerBuilder};
 pub use error::{Error, ErrorKind};
 pub use group::{Group, GroupBuilder, Lookup, RemoveReport};
 pub use groupcache_core::{ConfigError, Eviction, Level, LinkConfig, OnAbandoned, Placement, in_words};
+#[cfg(feature = "dns")]
+pub use registry::{DnsConfig, DnsRegistry};
 #[cfg(feature = "etcd")]
 pub use registry::{EtcdConfig, EtcdRegistry, EtcdUser};
 pub use registry::{
@@ -59,10 +64,11 @@ pub use registry::{
 pub use report::{MemberView, PeerView, RingView, Stats};
 pub use retriever::{Loaded, RetrieveError, Retriever};
 pub use rt::{BoxFuture, Connection, Listener, Runtime};
-pub use secure::Security;
+pub use secure::{Accepted, PeerIdentity, Security};
 pub use server::{GroupError, Server, StartError, Status, StopReport};
 #[cfg(feature = "tls")]
-pub use tls::{Tls, TlsConfig, TlsConfigError, TlsError};
+pub use tls::{ReloadingTls, Tls, TlsConfig, TlsConfigError, TlsError};
+pub use tokens::{Access, TokenRefused, Tokens, TokensError};
 pub use view::ByteView;
 pub use watch::{
     ErrorReport, Explanation, FlightReport, HotKeyReport, HotKeysReport, KeptReport, Latency, Live,

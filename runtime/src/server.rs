@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_channel::oneshot;
 use futures_util::FutureExt;
@@ -202,7 +202,15 @@ impl<R> Server<R> {
         let failed = |source| StartError::Listen { addr: listen.to_owned(), source };
         let rt = Arc::clone(&inner.engine.rt);
         let listener = rt.listen(listen).await.map_err(failed)?;
-        let addr = inner.settings.advertised(listener.local_addr().map_err(failed)?)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let addr = inner.settings.advertised(bound)?;
+        if inner.engine.config.transport.security.is_none() && !bound.ip().is_loopback() {
+            tracing::warn!(
+                %bound,
+                "peers are spoken to in plain text: whoever reaches this port can read what is cached, and remove it. \
+                 Set up TLS (groupcache serve: --tls-cert, --tls-key, --tls-ca; ServerBuilder: security), or listen on loopback"
+            );
+        }
         inner.engine.join(&addr, inner.settings.weight, self.registry())?;
         life.listening = Some(self.serve_peers(listener));
         let _first = inner.addr.set(addr);
@@ -376,6 +384,12 @@ impl<R> Server<R> {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.inner.is_ready()
+    }
+
+    /// Until when the certificate is good that this node shows to its peers, as its [`Security`](crate::Security) has it; `None` without one.
+    #[must_use]
+    pub fn certificate_expires(&self) -> Option<SystemTime> {
+        self.inner.engine.config.transport.security.as_ref().and_then(|security| security.expires())
     }
 
     /// The node's counters.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use groupcache_core::{Answer, Failure, FailureKind, HashedKey, Instant, Invalidation, Key, Route};
+use groupcache_core::{Answer, Failure, FailureKind, HashedKey, Instant, Invalidation, Key, Member, Route};
 use groupcache_proto::FetchKey;
 
 use crate::engine::Engine;
 use crate::groups::GroupEntry;
+use crate::secure::PeerIdentity;
 use crate::sync::atomic::Ordering;
 use crate::trace::TraceContext;
 use crate::transport::{Known, PeerService, Served};
@@ -111,6 +112,10 @@ impl PeerService for Service {
 
     fn is_traced(&self) -> bool {
         self.engine.tracer.is_on()
+    }
+
+    fn is_member(&self, who: &PeerIdentity) -> bool {
+        who.is_one_of(self.engine.ring().members().iter().map(Member::name))
     }
 
     fn note_fingerprint(&self, theirs: u64) {

@@ -1,11 +1,14 @@
 //! TLS by rustls, on any runtime: the [`Security`] that most want.
 
+mod certificate;
 mod config;
+mod reload;
 mod stream;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
@@ -13,19 +16,27 @@ use rustls::{AlertDescription, ClientConfig, CommonState, InvalidMessage, Server
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::rt::{BoxFuture, Connection};
-use crate::secure::Security;
+use crate::secure::{Accepted, Security, host_of};
 
+use self::certificate::{Validity, identity};
 use self::stream::Secured;
 
 pub use config::{TlsConfig, TlsConfigError};
+pub use reload::ReloadingTls;
 
 /// HTTP/2's name in TLS.
 const H2: &[u8] = b"h2";
+/// HTTP/1.1's.
+const HTTP1: &[u8] = b"http/1.1";
 
 /// Secures connections with TLS 1.2 or 1.3. Made from a [`TlsConfig`], or from configurations of rustls itself.
 ///
 /// The name that a member's certificate must carry is the host it is listed by, an IP address too, unless [`TlsConfig::server_name`] gives all
-/// members a common one. A certificate is looked at when a connection is made, not again while it lives.
+/// members a common one. A certificate is looked at when a connection is made, not again while it lives. Files that change are for
+/// [`ReloadingTls`].
+///
+/// Who connects and shows a certificate is known by it: a removal is then taken only from who is a member by it, which is to say that it is for a
+/// host of the ring, for the common name, or for one of the [allowed names](TlsConfig::allowed_names).
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -44,6 +55,11 @@ pub struct Tls {
     acceptor: Option<TlsAcceptor>,
     /// What every certificate must be for, where that is not its member's host.
     name: Option<ServerName<'static>>,
+    /// Whose certificate is for one of these is a member, whatever the ring has.
+    allowed: Arc<[ServerName<'static>]>,
+    /// When the own certificate is good.
+    validity: Option<Validity>,
+    protocol: &'static [u8],
 }
 
 impl fmt::Debug for Tls {
@@ -95,6 +111,7 @@ pub enum TlsError {
 impl Tls {
     /// TLS as rustls is configured to do it: verifiers, resolvers, key logs and whatever else it can are all yours, rotation of certificates among
     /// them. Where a configuration names no protocol (ALPN), HTTP/2 is added. Without `server` nobody can connect to this node: enough for etcd, which is only connected to.
+    /// A `server` that lets in who shows no certificate lets them remove as well.
     #[must_use]
     pub fn new(mut client: Arc<ClientConfig>, server: Option<Arc<ServerConfig>>) -> Self {
         if client.alpn_protocols.is_empty() {
@@ -106,11 +123,21 @@ impl Tls {
             }
             TlsAcceptor::from(server)
         });
-        Self { connector: TlsConnector::from(client), acceptor, name: None }
+        let connector = TlsConnector::from(client);
+        Self { connector, acceptor, name: None, allowed: Arc::default(), validity: None, protocol: H2 }
     }
 
-    fn named(self, name: Option<ServerName<'static>>) -> Self {
-        Self { name, ..self }
+    fn speaking(self, protocol: &'static [u8]) -> Self {
+        Self { protocol, ..self }
+    }
+
+    /// HTTP/2 has to be agreed on. Who says nothing speaks HTTP/1.1.
+    fn speaks(&self, agreed: &CommonState) -> io::Result<()> {
+        match agreed.alpn_protocol() {
+            Some(protocol) if protocol == self.protocol => Ok(()),
+            None if self.protocol == HTTP1 => Ok(()),
+            _ => Err(TlsError::NoHttp2.into_io()),
+        }
     }
 
     /// What the certificate of whoever answers at `addr` must be for.
@@ -118,9 +145,7 @@ impl Tls {
         if let Some(name) = &self.name {
             return Ok(name.clone());
         }
-        let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        ServerName::try_from(host.to_owned())
+        ServerName::try_from(host_of(addr).to_owned())
             .map_err(|source| TlsError::Name { addr: addr.to_owned(), source })
     }
 }
@@ -135,26 +160,30 @@ impl Security for Tls {
             let name = self.name_of(addr).map_err(TlsError::into_io)?;
             let connecting = self.connector.connect(name, TokioIo::new(io));
             let stream = connecting.await.map_err(|error| TlsError::of(error).into_io())?;
-            speaks_http2(stream.get_ref().1)?;
+            self.speaks(stream.get_ref().1)?;
             Ok(Box::new(Secured::new(stream)) as Box<dyn Connection>)
         })
     }
 
-    fn accept(&self, io: Box<dyn Connection>) -> BoxFuture<'_, io::Result<Box<dyn Connection>>> {
+    fn accept(&self, io: Box<dyn Connection>) -> BoxFuture<'_, io::Result<Accepted>> {
         Box::pin(async move {
             let acceptor = self.acceptor.as_ref().ok_or_else(|| TlsError::NoCertificate.into_io())?;
             let accepting = acceptor.accept(TokioIo::new(io));
             let stream = accepting.await.map_err(|error| TlsError::of(error).into_io())?;
-            speaks_http2(stream.get_ref().1)?;
-            Ok(Box::new(Secured::new(stream)) as Box<dyn Connection>)
+            let agreed = stream.get_ref().1;
+            self.speaks(agreed)?;
+            let shown = agreed.peer_certificates().and_then(<[_]>::first);
+            let identity = shown.map(|certificate| identity(certificate.clone().into_owned(), &self.allowed));
+            let accepted = Accepted::from(Box::new(Secured::new(stream)) as Box<dyn Connection>);
+            Ok(match identity {
+                Some(identity) => accepted.by(identity),
+                None => accepted,
+            })
         })
     }
-}
 
-fn speaks_http2(agreed: &CommonState) -> io::Result<()> {
-    match agreed.alpn_protocol() {
-        Some(H2) => Ok(()),
-        _ => Err(TlsError::NoHttp2.into_io()),
+    fn expires(&self) -> Option<SystemTime> {
+        self.validity.map(|validity| validity.until)
     }
 }
 

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::future::join;
@@ -152,10 +152,12 @@ fn a_configuration_that_cannot_work_is_refused_with_the_reason() {
         }
     }
     let mixed = mixture(&one.chain, &other.key);
-    assert!(matches!(authority.config(&mixed).build(), Err(TlsConfigError::Identity(_))));
+    let unusable = authority.config(&mixed).build().expect_err("the key is another's");
+    assert!(matches!(unusable, TlsConfigError::Identity { .. }));
+    assert!(unusable.to_string().contains("node.pem") && unusable.to_string().contains("node.key"));
     assert!(matches!(TlsConfig::new([]).build(), Err(TlsConfigError::NoRoots)));
     let rubbish = CertificateDer::from(vec![1, 2, 3]);
-    assert!(matches!(TlsConfig::new([rubbish]).build(), Err(TlsConfigError::Root(_))));
+    assert!(matches!(TlsConfig::new([rubbish]).build(), Err(TlsConfigError::Root { .. })));
     let unnamed = authority.config(&one).server_name("no name").build();
     assert!(matches!(unnamed, Err(TlsConfigError::Name { name, .. }) if name == "no name"));
 }
@@ -195,6 +197,30 @@ fn anonymous(authority: &Authority, protocols: &[&str]) -> ClientConfig {
     let mut config = builder.expect("versions").with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     config
+}
+
+#[tokio::test]
+async fn a_side_for_http1_takes_who_speaks_it_and_who_says_nothing_and_asks_nobody_who_they_are() {
+    let authority = Authority::new();
+    let side = authority.config(&authority.sign(HOST)).mutual(false).for_http1().build().expect("a good one");
+    for (protocols, taken) in [(&["h2", "http/1.1"][..], true), (&["h2"], false)] {
+        let client = Tls::new(Arc::new(anonymous(&authority, protocols)), None);
+        let (_, at_server) = handshake(&client, &side).await;
+        assert_eq!(at_server.is_none(), taken, "{protocols:?}: {at_server:?}");
+    }
+    let client = TlsConfig::new([CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("PEM")]);
+    let client = client.for_http1().build().expect("roots are enough to connect");
+    assert!(matches!(handshake(&client, &side).await, (None, None)));
+}
+
+#[test]
+fn when_a_certificate_expires_can_be_asked() {
+    let authority = Authority::new();
+    let expires = |year| authority.tls(&authority.sign_until(HOST, year)).expires();
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).expect("later").as_secs();
+    assert_eq!(expires(2001).map(seconds), Some(1_009_756_800));
+    assert!(expires(2999) > expires(2998));
+    assert_eq!(Tls::new(Arc::new(anonymous(&authority, &[])), None).expires(), None);
 }
 
 #[tokio::test]

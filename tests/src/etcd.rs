@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -23,9 +24,22 @@ pub fn record(addr: &str) -> (String, String) {
     (format!("{PREFIX}{addr}"), format!(r#"{{"Op":0,"Addr":"{addr}","Metadata":null}}"#))
 }
 
+/// The files of an etcd that is spoken to over mutual TLS, in PEM. `etcdctl` shows the same certificate.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct EtcdTls {
+    /// Whom it trusts.
+    pub ca: PathBuf,
+    /// Its certificate.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
 /// An etcd of one node.
 #[derive(Debug)]
 pub struct Etcd {
+    tls: Option<EtcdTls>,
     client: u16,
     peer: u16,
     data: TempDir,
@@ -44,6 +58,17 @@ impl Etcd {
         etcd
     }
 
+    /// Starts an etcd that speaks TLS and wants a certificate from whoever connects, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it is not installed, or does not answer.
+    #[must_use]
+    pub fn start_secured(tls: EtcdTls) -> Self {
+        let mut etcd = Self { tls: Some(tls), ..Self::reserved() };
+        etcd.restart();
+        etcd
+    }
+
     /// An etcd that is not running yet, but whose [`url`](Self::url) is known.
     ///
     /// # Panics
@@ -51,13 +76,14 @@ impl Etcd {
     #[must_use]
     pub fn reserved() -> Self {
         let data = TempDir::new().expect("a temporary directory can be made");
-        Self { client: reserve(), peer: reserve(), data, process: None }
+        Self { tls: None, client: reserve(), peer: reserve(), data, process: None }
     }
 
     /// Where clients reach it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.client)
     }
 
     /// Starts it where it is not running, on the data it had, and waits until it answers.
@@ -71,10 +97,18 @@ impl Etcd {
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.arg("--data-dir").arg(self.data.path());
+        if let Some(EtcdTls { ca, cert, key }) = &self.tls {
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(ca);
+            command.arg("--cert-file").arg(cert).arg("--key-file").arg(key);
+        }
         installed("etcd");
         self.process = None;
         self.process = Some(Process::spawn("etcd", &mut command));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.client));
+        if self.tls.is_some() {
+            let healthy = || self.try_ctl(&["endpoint", "health"]).map(drop);
+            return poll_until("etcd is healthy", START, healthy);
+        }
         poll_until("etcd is healthy", START, || {
             let mut probe = Client::new(address).with_timeout(Duration::from_secs(2));
             match probe.request("GET", "/health") {
@@ -113,17 +147,20 @@ impl Etcd {
     /// When it fails.
     #[track_caller]
     pub fn ctl<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+        self.try_ctl(args).unwrap_or_else(|said| panic!("etcdctl failed: {said}"))
+    }
+
+    fn try_ctl<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<String, String> {
         installed("etcdctl");
-        let output = Command::new("etcdctl")
-            .env("ETCDCTL_API", "3")
-            .env("ETCDCTL_ENDPOINTS", self.url())
-            .args(["--command-timeout=10s", "--dial-timeout=10s"])
-            .args(args)
-            .stdin(Stdio::null())
-            .output()
-            .expect("etcdctl runs");
-        assert!(output.status.success(), "etcdctl failed: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", self.url());
+        if let Some(EtcdTls { ca, cert, key }) = &self.tls {
+            command.arg("--cacert").arg(ca).arg("--cert").arg(cert).arg("--key").arg(key);
+        }
+        command.args(["--command-timeout=10s", "--dial-timeout=10s"]).args(args).stdin(Stdio::null());
+        let output = command.output().expect("etcdctl runs");
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(said(&output.stdout)) } else { Err(said(&output.stderr)) }
     }
 
     /// All records below [`PREFIX`], keys and values, as `etcdctl get groupcache/ --prefix` shows them, in the order of the keys.

@@ -139,6 +139,7 @@ pub fn raw(address: SocketAddr, bytes: &[u8], limit: Duration) -> io::Result<Vec
 pub struct Client {
     address: SocketAddr,
     timeout: Duration,
+    token: Option<String>,
     connection: Option<BufReader<Bounded>>,
 }
 
@@ -146,13 +147,20 @@ impl Client {
     /// A client of the server at `address`. Connects with the first request.
     #[must_use]
     pub const fn new(address: SocketAddr) -> Self {
-        Self { address, timeout: TIMEOUT, connection: None }
+        Self { address, timeout: TIMEOUT, token: None, connection: None }
     }
 
     /// Sets what one request may take.
     #[must_use]
     pub const fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sends this token with every request.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
         self
     }
 
@@ -198,7 +206,9 @@ impl Client {
         target: &str,
         started: Instant,
     ) -> Result<Response, Failed> {
-        let head = format!("{method} {target} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
+        let token = self.token.as_ref();
+        let token = token.map_or_else(String::new, |token| format!("authorization: Bearer {token}\r\n"));
+        let head = format!("{method} {target} HTTP/1.1\r\nhost: {}\r\n{token}\r\n", self.address);
         let unanswered = |error| Failed { error, answered: false };
         connection.get_mut().write_all(head.as_bytes()).map_err(unanswered)?;
         if connection.fill_buf().map_err(unanswered)?.is_empty() {

@@ -33,7 +33,7 @@ pub mod sim;
 mod wait;
 
 pub use async_std_node::AsyncStdNode;
-pub use etcd::{Etcd, PREFIX, record};
+pub use etcd::{Etcd, EtcdTls, PREFIX, record};
 pub use fleet::{Fleet, Membership};
 pub use load::{Load, Sample, percentile};
 pub use node::{Member, Node, NodeOptions, Ring};

@@ -56,6 +56,13 @@ impl NodeOptions {
         self
     }
 
+    /// Listens on all addresses of this machine, on both sides.
+    #[must_use]
+    pub fn everywhere(mut self) -> Self {
+        self.http = "0.0.0.0:0".to_owned();
+        self.args(["--listen", "0.0.0.0:0"])
+    }
+
     /// Where peers reach the node: its name on the ring, when the port is a [`fixed`](Self::fixed) one.
     #[must_use]
     pub fn addr(&self) -> &str {
@@ -326,6 +333,24 @@ impl Node {
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Everything that it logged.
+    #[must_use]
+    pub fn whole_log(&self) -> String {
+        self.process.whole_log()
+    }
+
+    /// Waits until a line of its log has all of `parts`.
+    ///
+    /// # Panics
+    /// When none has in time.
+    #[track_caller]
+    pub fn wait_log(&self, parts: &[&str], limit: Duration) {
+        poll_until(&format!("{} logs {parts:?}", self.addr), limit, || {
+            let log = self.whole_log();
+            ensure(log.lines().any(|line| parts.iter().all(|part| line.contains(part))), || self.log())
+        });
     }
 }
 

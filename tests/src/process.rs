@@ -24,6 +24,8 @@ pub enum Signal {
     Terminate,
     /// Please stop: what ctrl-c sends.
     Interrupt,
+    /// Read your files again.
+    Hangup,
     /// Stop running, without a word, until [`Signal::Continue`]: what a long pause or a lost machine looks like to the others.
     Stop,
     /// Run on.
@@ -110,6 +112,7 @@ impl Process {
         let signal = match signal {
             Signal::Terminate => rustix::process::Signal::TERM,
             Signal::Interrupt => rustix::process::Signal::INT,
+            Signal::Hangup => rustix::process::Signal::HUP,
             Signal::Stop => rustix::process::Signal::STOP,
             Signal::Continue => rustix::process::Signal::CONT,
             Signal::Kill => rustix::process::Signal::KILL,
@@ -139,11 +142,16 @@ impl Process {
         poll_until(&what, limit, || self.exit_status().ok_or_else(|| "it runs".to_owned()))
     }
 
+    /// Everything that it wrote to its stderr.
+    #[must_use]
+    pub fn whole_log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// The last lines of its stderr.
     #[must_use]
     pub fn log(&self) -> String {
-        let bytes = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
+        let text = self.whole_log();
         let lines: Vec<&str> = text.lines().collect();
         let shown = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
         format!("--- stderr of {} (its last {LOG_LINES} lines of {})\n{shown}\n---", self.name, lines.len())

@@ -45,6 +45,18 @@ fn the_settings_to_start_from_have_no_mistakes() {
 }
 
 #[test]
+fn the_settings_that_wait_for_somebody_to_want_them_have_no_mistakes_either() {
+    let settings = read("groupcache.toml");
+    let is_setting = |line: &str| line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
+    let waiting = settings.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| is_setting(line));
+    let wanted: String = waiting.map(|line| format!("{line}\n")).collect();
+    for name in ["tls-cert", "tls-key", "tls-ca", "http-tls", "token-file", "etcd-ca", "etcd-password-file"] {
+        assert!(wanted.contains(&format!("{name} = ")), "{name} is not among {wanted}");
+    }
+    assert_fine(&check(&wanted));
+}
+
+#[test]
 fn systemd_takes_the_unit() {
     let directory = TempDir::new().expect("a directory");
     let unit = directory.path().join("groupcache.service");
@@ -71,6 +83,8 @@ fn the_units_settings_are_where_it_looks_for_them_and_its_patience_is_longer_tha
     };
     assert!(after(&unit, "ExecStart=").ends_with("serve --config /etc/groupcache.toml"));
     let seconds = |text: String| text.trim_end_matches('s').parse::<u64>().expect("seconds");
+    // Certificates are read again at this signal; see Hangups.
+    assert_eq!(after(&unit, "ExecReload="), "/bin/kill -HUP $MAINPID");
     // What is in progress, then the last answers, then etcd.
     assert!(seconds(after(&unit, "TimeoutStopSec=")) >= seconds(after(&settings, "drain = ")) + 5);
 }
@@ -105,6 +119,22 @@ fn kubernetes_takes_the_manifest_and_a_node_answers_what_it_asks() {
     let port = container["ports"].as_array().expect("ports").iter().find(|port| port["name"] == "http");
     let port = port.expect("a port")["containerPort"].to_string();
     assert_eq!(annotations["prometheus.io/port"], port.as_str());
+    for probe in probes {
+        assert_eq!(container[probe]["httpGet"]["scheme"], "HTTPS", "as its settings say");
+    }
+    assert!(settings.contains("http-tls = \"on\"") && settings.contains("token-file = "), "{settings}");
+    let mounts: Vec<&str> = container["volumeMounts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|it| it["mountPath"].as_str())
+        .collect();
+    for line in settings.lines().filter(|line| line.contains(" = \"/")) {
+        assert!(
+            mounts.iter().any(|mount| line.contains(&format!("\"{mount}/"))),
+            "nothing is mounted for {line}"
+        );
+    }
     assert_probes_answer(&paths);
 }
 

@@ -1,5 +1,7 @@
 //! Where members find each other: one trait, and what implements it.
 
+#[cfg(feature = "dns")]
+mod dns;
 mod driver;
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -19,6 +21,8 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use groupcache_core::{LeaseId, MemberRecord, Revision, WatchEvent};
 
+#[cfg(feature = "dns")]
+pub use dns::{DnsConfig, DnsRegistry};
 pub(crate) use driver::{RegistryDriver, RegistryEvents};
 #[cfg(feature = "etcd")]
 pub use etcd::{EtcdConfig, EtcdRegistry, EtcdUser};

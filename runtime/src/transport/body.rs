@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -14,6 +14,7 @@ use tower_service::Service;
 
 use super::pulse::{Pulse, Silent};
 use crate::rt::BoxFuture;
+use crate::tokens::Tokens;
 
 /// tonic panics on a value of this trailer that is not base64. Nothing here reads it, so it never gets there.
 const DETAILS: &str = "grpc-status-details-bin";
@@ -46,11 +47,17 @@ pub(super) struct Http2 {
     http: SendRequest<tonic::body::Body>,
     /// Where the peer is not pinged.
     pulse: Option<Arc<Pulse>>,
+    /// What the peer wants to be shown.
+    tokens: Option<Tokens>,
 }
 
 impl Http2 {
-    pub(super) const fn new(http: SendRequest<tonic::body::Body>, pulse: Option<Arc<Pulse>>) -> Self {
-        Self { http, pulse }
+    pub(super) const fn new(
+        http: SendRequest<tonic::body::Body>,
+        pulse: Option<Arc<Pulse>>,
+        tokens: Option<Tokens>,
+    ) -> Self {
+        Self { http, pulse, tokens }
     }
 }
 
@@ -65,7 +72,10 @@ impl Service<Request<tonic::body::Body>> for Http2 {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<tonic::body::Body>) -> Self::Future {
+        if let Some(tokens) = &self.tokens {
+            request.headers_mut().insert(AUTHORIZATION, tokens.authorization());
+        }
         let pulse = self.pulse.clone();
         let number = pulse.as_ref().map(|pulse| pulse.begin());
         let answer = self.http.send_request(request);

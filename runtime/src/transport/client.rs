@@ -14,13 +14,14 @@ use futures_channel::{mpsc, oneshot};
 use futures_util::future::{Either, Shared, select};
 use futures_util::{FutureExt, Stream, StreamExt};
 use groupcache_core::{Cause, Failure, FailureKind, Protocol, Value};
+use groupcache_proto::RemoteStatus;
 use groupcache_proto::groupcachepb::GetRequest;
 use groupcache_proto::groupcachepb::group_cache_client::GroupCacheClient;
 use groupcache_proto::v1::peer_client::PeerClient;
 use groupcache_proto::v1::{FetchReply, FetchRequest, InvalidateRequest, invalidate_request};
 use http::Uri;
 use hyper::client::conn::http2::{Builder, Connection as Http2Connection, SendRequest};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::body::Http2;
 use super::deadline::within;
@@ -86,15 +87,22 @@ pub(crate) enum TransportError {
 }
 
 impl TransportError {
-    /// Whether both ends are there and cannot agree, which no further dial will change: whoever runs the fleet has to. With `secured` connections a
+    /// Whether both ends are there and cannot agree (on security, or on a token), which no further dial will change: whoever runs the fleet has to. With `secured` connections a
     /// certificate that is not accepted may show only in place of the first answer, as TLS 1.3 has it.
-    pub(crate) const fn is_misconfiguration(&self, secured: bool) -> bool {
+    pub(crate) fn is_misconfiguration(&self, secured: bool) -> bool {
         match self {
             Self::Security { .. } => true,
+            Self::NotAPeer { source, .. } if is_refusal(source) => true,
             Self::NotAPeer { .. } | Self::Handshake { .. } => secured,
             Self::Address { .. } | Self::Connect { .. } | Self::Timeout { .. } => false,
         }
     }
+}
+
+/// Whether a peer has answered that it does not let this node in.
+fn is_refusal(cause: &Cause) -> bool {
+    let status = cause.downcast_ref::<RemoteStatus>().map(RemoteStatus::code);
+    matches!(status, Some(Code::Unauthenticated | Code::PermissionDenied))
 }
 
 /// The peer did not answer within the time that the caller gave it.
@@ -201,7 +209,7 @@ impl PeerChannel {
         rt.spawn(Box::pin(run(connection, tasks, cut_off, (closing, alive.clone()))));
 
         let pulse = (protocol == Protocol::Single).then(|| Pulse::new(config, cut));
-        let calls = Http2::new(http.clone(), pulse.clone());
+        let calls = Http2::new(http.clone(), pulse.clone(), config.tokens.clone());
         Ok(Self {
             rt: Arc::clone(rt),
             spawner,

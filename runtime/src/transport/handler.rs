@@ -14,13 +14,17 @@ use groupcache_proto::groupcachepb::{GetRequest, GetResponse};
 use groupcache_proto::v1::peer_server::Peer;
 use groupcache_proto::v1::{FetchRequest, InvalidateReply, InvalidateRequest, Item, invalidate_request};
 use groupcache_proto::{FetchKey, status_of_failure};
+use http::HeaderMap;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::answers::{Answers, Pending};
+use super::caller::Caller;
 use super::deadline::{timeout_of, within};
 use super::{MESSAGE_OVERHEAD, TransportConfig};
 use crate::rt::Runtime;
+use crate::secure::PeerIdentity;
+use crate::tokens::Access;
 use crate::trace::TraceContext;
 
 /// A value, as a peer gets it.
@@ -79,6 +83,9 @@ pub(crate) trait PeerService: Send + Sync + 'static {
         false
     }
 
+    /// Whether that is a member of this node's ring.
+    fn is_member(&self, who: &PeerIdentity) -> bool;
+
     /// Takes note of the fingerprint of an asking peer's ring.
     fn note_fingerprint(&self, theirs: u64);
 
@@ -95,9 +102,19 @@ pub(super) struct Handler {
     pub(super) rt: Arc<dyn Runtime>,
     pub(super) service: Arc<dyn PeerService>,
     pub(super) config: Arc<TransportConfig>,
+    /// Who has connected, where that is looked at.
+    pub(super) caller: Option<Arc<Caller>>,
 }
 
 impl Handler {
+    /// Whether whoever makes a call knows what callers have to know.
+    pub(super) fn admit(&self, access: Access, headers: &HeaderMap) -> Result<(), Status> {
+        match (&self.config.tokens, &self.caller) {
+            (Some(tokens), Some(caller)) => caller.admit(tokens, access, headers),
+            _ => Ok(()),
+        }
+    }
+
     async fn get_one(
         &self,
         group: &str,
@@ -231,6 +248,9 @@ impl Peer for Handler {
         request: Request<InvalidateRequest>,
     ) -> Result<Response<InvalidateReply>, Status> {
         let limit = timeout_of(request.metadata()).map_err(|status| *status)?;
+        if let Some(caller) = &self.caller {
+            caller.may_remove(&*self.service)?;
+        }
         let InvalidateRequest { group, what } = request.into_inner();
         let key = match &what {
             Some(invalidate_request::What::Key(key)) => Some(&key[..]),

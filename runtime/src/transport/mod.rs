@@ -6,6 +6,7 @@
 mod answers;
 mod authority;
 mod body;
+mod caller;
 mod client;
 mod deadline;
 mod handler;
@@ -22,6 +23,7 @@ use groupcache_proto::{RemoteStatus, failure_of_status};
 use tonic::{Code, Status};
 
 use crate::secure::Security;
+use crate::tokens::Tokens;
 
 #[cfg(feature = "__fuzz")]
 pub(crate) use authority::replay::replay as replay_authority;
@@ -53,8 +55,12 @@ pub(crate) struct TransportConfig {
     pub(crate) keep_alive_timeout: Duration,
     /// How connections are secured, where they are.
     pub(crate) security: Option<Arc<dyn Security>>,
+    /// What callers have to know, and what this node sends to its peers.
+    pub(crate) tokens: Option<Tokens>,
     /// How long whoever connects may take to agree on how the connection is secured.
     pub(crate) handshake_timeout: Duration,
+    /// How many connections may be agreeing on that at a time: what those cost who connect and say nothing.
+    pub(crate) max_handshakes: usize,
     /// How long a stopping server waits for calls in flight.
     pub(crate) drain: Duration,
     /// The largest message that is sent or taken, in bytes.
@@ -74,7 +80,9 @@ impl TransportConfig {
             keep_alive_interval: Duration::from_secs(2),
             keep_alive_timeout: Duration::from_secs(1),
             security: None,
+            tokens: None,
             handshake_timeout: Duration::from_secs(5),
+            max_handshakes: 1024,
             drain: Duration::from_secs(5),
             max_message: if message > MIN_MAX_MESSAGE { message } else { MIN_MAX_MESSAGE },
             max_keys: 4096,

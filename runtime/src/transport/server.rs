@@ -22,13 +22,15 @@ use tonic::Status;
 use tower_service::Service;
 
 use super::authority::Tolerant;
+use super::caller::Caller;
 use super::deadline::within;
 use super::handler::{Handler, PeerService};
 use super::tasks::{Spawner, Tasks};
 use super::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW, TransportConfig};
 use crate::hyper_rt::HyperTimer;
 use crate::rt::{BoxFuture, Connection, Listener, Runtime};
-use crate::secure;
+use crate::secure::{self, Accepted, Security};
+use crate::tokens::Access;
 use groupcache_core::in_words;
 
 /// How long accepting pauses after an error: with too many open files the next try fails as well.
@@ -48,25 +50,24 @@ pub(crate) struct PeerServer {
     single: GroupCacheServer<Handler>,
     batched: BatchedServer<Handler>,
     open: Arc<AtomicUsize>,
+    securing: Arc<AtomicUsize>,
     cut: Arc<AtomicUsize>,
 }
 
 impl PeerServer {
     /// A server that answers with what `service` says.
     pub(crate) fn new(rt: Arc<dyn Runtime>, service: Arc<dyn PeerService>, config: TransportConfig) -> Self {
-        let max = config.max_message;
-        let handler = Handler { rt, service, config: Arc::new(config) };
-        Self {
-            single: GroupCacheServer::new(handler.clone())
-                .max_decoding_message_size(max)
-                .max_encoding_message_size(max),
-            batched: BatchedServer::new(handler.clone())
-                .max_decoding_message_size(max)
-                .max_encoding_message_size(max),
-            handler,
-            open: Arc::default(),
-            cut: Arc::default(),
-        }
+        let handler = Handler { rt, service, config: Arc::new(config), caller: None };
+        let (single, batched) = services(&handler);
+        let (open, securing, cut) = Default::default();
+        Self { handler, single, batched, open, securing, cut }
+    }
+
+    /// The same server, for one connection whose calls are looked at.
+    fn of(&self, caller: Caller) -> Self {
+        let handler = Handler { caller: Some(Arc::new(caller)), ..self.handler.clone() };
+        let (single, batched) = services(&handler);
+        Self { handler, single, batched, ..self.clone() }
     }
 
     /// How many peers are connected.
@@ -102,8 +103,8 @@ impl PeerServer {
                     let (server, shutdown, alive) = (self.clone(), shutdown.clone(), alive.clone());
                     let counted = Counted::new(&self.open);
                     self.handler.rt.spawn(Box::pin(async move {
-                        if let Some(io) = server.secured(io, from, shutdown.clone()).await {
-                            server.connection(io, shutdown).await;
+                        if let Some(accepted) = server.secured(io, from, shutdown.clone()).await {
+                            server.connection(accepted, from, shutdown).await;
                         }
                         drop((counted, alive));
                     }));
@@ -126,14 +127,29 @@ impl PeerServer {
         io: Box<dyn Connection>,
         from: SocketAddr,
         shutdown: Shared<BoxFuture<'static, ()>>,
-    ) -> Option<Box<dyn Connection>> {
-        let config = &self.handler.config;
-        let Some(security) = &config.security else { return Some(io) };
-        let limit = config.handshake_timeout;
+    ) -> Option<Accepted> {
+        let Some(security) = &self.handler.config.security else { return Some(io.into()) };
+        let securing = Counted::new(&self.securing);
+        if securing.others() >= self.handler.config.max_handshakes {
+            // No warning: whoever fills the node with connections would fill its log as well.
+            tracing::debug!(%from, "refused a connection: too many others are being secured");
+            return None;
+        }
+        self.secured_by(security, io, from, shutdown).await
+    }
+
+    async fn secured_by(
+        &self,
+        security: &Arc<dyn Security>,
+        io: Box<dyn Connection>,
+        from: SocketAddr,
+        shutdown: Shared<BoxFuture<'static, ()>>,
+    ) -> Option<Accepted> {
+        let limit = self.handler.config.handshake_timeout;
         let securing = within(&*self.handler.rt, limit, secure::accept(security, io));
         match select(shutdown, pin!(securing)).await {
             Either::Left(((), _)) => None,
-            Either::Right((Some(Ok(io)), _)) => Some(io),
+            Either::Right((Some(Ok(accepted)), _)) => Some(accepted),
             Either::Right((Some(Err(error)), _)) => {
                 tracing::warn!(%from, error = %in_words(&error), "refused a connection");
                 None
@@ -145,9 +161,18 @@ impl PeerServer {
         }
     }
 
-    async fn connection(&self, io: Box<dyn Connection>, shutdown: Shared<BoxFuture<'static, ()>>) {
+    async fn connection(
+        &self,
+        Accepted { io, identity }: Accepted,
+        from: SocketAddr,
+        shutdown: Shared<BoxFuture<'static, ()>>,
+    ) {
         let (spawner, mut tasks) = Tasks::new();
-        let server = self.clone();
+        let server = if identity.is_some() || self.handler.config.tokens.is_some() {
+            self.of(Caller::new(from, identity))
+        } else {
+            self.clone()
+        };
         let service = service_fn(move |request| server.route(request));
         let mut connection = pin!(self.http2(spawner).serve_connection(Tolerant::new(io), service));
 
@@ -191,7 +216,12 @@ impl PeerServer {
         request: Request<Incoming>,
     ) -> BoxFuture<'static, Result<Response<tonic::body::Body>, Infallible>> {
         let mut segments = request.uri().path().split('/').skip(1);
-        match segments.next() {
+        let name = segments.next();
+        let access = if segments.next() == Some("Invalidate") { Access::Write } else { Access::Read };
+        if let Err(status) = self.handler.admit(access, request.headers()) {
+            return Box::pin(async move { Ok(status.into_http()) });
+        }
+        match name {
             Some(SINGLE) => self.single.clone().call(request),
             Some(BATCHED) => self.batched.clone().call(request),
             name => {
@@ -202,6 +232,16 @@ impl PeerServer {
     }
 }
 
+fn services(handler: &Handler) -> (GroupCacheServer<Handler>, BatchedServer<Handler>) {
+    let max = handler.config.max_message;
+    let single = GroupCacheServer::new(handler.clone());
+    let batched = BatchedServer::new(handler.clone());
+    (
+        single.max_decoding_message_size(max).max_encoding_message_size(max),
+        batched.max_decoding_message_size(max).max_encoding_message_size(max),
+    )
+}
+
 /// One open connection, counted while it lives.
 struct Counted(Arc<AtomicUsize>);
 
@@ -209,6 +249,11 @@ impl Counted {
     fn new(open: &Arc<AtomicUsize>) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(open))
+    }
+
+    /// How many there are beside this one.
+    fn others(&self) -> usize {
+        self.0.load(Ordering::Relaxed).saturating_sub(1)
     }
 }
 

@@ -12,9 +12,11 @@ use groupcache_proto::v1::{FetchReply, FetchRequest};
 
 use super::*;
 use crate::rt::Runtime;
+use crate::secure::PeerIdentity;
 use crate::test_rt::TestRuntime;
 use crate::trace::TraceContext;
 
+mod callers;
 mod faults;
 mod go_seed;
 mod keep_alive;
@@ -123,6 +125,10 @@ impl PeerService for Fake {
 
     fn is_traced(&self) -> bool {
         true
+    }
+
+    fn is_member(&self, who: &PeerIdentity) -> bool {
+        who.is_one_of(std::iter::once("member.test:1"))
     }
 
     fn note_peer(&self, _from: &str) {}

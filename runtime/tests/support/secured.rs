@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use groupcache_runtime::{
-    BoxFuture, Connection, Group, Level, LinkConfig, RetrieveError, Runtime, Security, Server, ServerBuilder,
-    TlsConfig,
+    Accepted, BoxFuture, Connection, Group, Level, LinkConfig, ReloadingTls, RetrieveError, Runtime,
+    Security, Server, ServerBuilder, TlsConfig, Tokens,
 };
 
-use crate::authority::Authority;
+use crate::authority::{Authority, Identity};
 
 /// For what should happen at once, on a machine with more to do.
 const SOON: Duration = Duration::from_secs(20);
@@ -30,9 +30,20 @@ struct Node<R> {
 impl<R: Runtime + Default> Node<R> {
     /// Listens on any port, and knows `peers`. Without a security it speaks plain text.
     async fn start(security: Option<Arc<dyn Security>>, peers: &[String]) -> Self {
+        Self::start_with(security, None, peers).await
+    }
+
+    async fn start_with(
+        security: Option<Arc<dyn Security>>,
+        tokens: Option<Tokens>,
+        peers: &[String],
+    ) -> Self {
         let mut builder: ServerBuilder<R> = Server::<R>::builder().addr(format!("{HOST}:0")).peers(peers);
         if let Some(security) = security {
             builder = builder.security(security);
+        }
+        if let Some(tokens) = tokens {
+            builder = builder.tokens(tokens);
         }
         let server = builder.link(patient()).build().expect("the settings are in range");
         let loads = Arc::new(AtomicUsize::new(0));
@@ -234,6 +245,121 @@ pub(crate) async fn a_node_in_plain_text_is_refused_and_the_log_says_what_it_spe
     assert_eq!((member.reached(), plain.reached()), (1, 1));
 }
 
+/// Whoever is let in may read. A removal is taken from who has a member's certificate, or one that is allowed to.
+pub(crate) async fn a_removal_is_taken_from_members_only<R: Runtime + Default>() {
+    start_logging();
+    let authority = Authority::new();
+    for (allowed, unacknowledged) in [("somebody.else.test", 1), ("operator.test", 0)] {
+        let member = authority.config(&authority.sign(HOST)).allowed_names([allowed]);
+        let member: Arc<dyn Security> = Arc::new(member.build().expect("a good configuration"));
+        let member = Node::<R>::start(Some(member), &[]).await;
+        // It has a ring of two, of which the member knows nothing.
+        let operator = authority.tls(&authority.sign("operator.test"));
+        let operator = Node::<R>::start(Some(operator), &[member.server.addr()]).await;
+        wait_for::<R>("a member that is reached", || operator.reached() == 2).await;
+        let key = operator.key_of(&member);
+        within("a get", operator.group.get(&key)).await.expect("its owner loads it");
+        assert_eq!((member.loads(), operator.loads()), (1, 0));
+        let report = within("a removal", operator.group.remove(&key)).await.expect("it is carried out");
+        assert_eq!(report.unacknowledged.len(), unacknowledged, "{report:?}");
+        assert_eq!(member.group.peek(&key).is_some(), unacknowledged == 1);
+        let refused = log_has(&["WARN", "refused a removal", "operator.test"]);
+        assert!(refused, "it is told who was refused: {}", logged());
+    }
+}
+
+/// Without it nothing is given out and nothing removed; both sides are told what is missing.
+pub(crate) async fn members_show_their_token_and_who_has_none_is_refused<R: Runtime + Default>() {
+    start_logging();
+    let tokens = |of: &[&str]| Some(Tokens::new(of.iter().copied()).expect("good tokens"));
+    let first =
+        Node::<R>::start_with(None, tokens(&["0123456789abcdef-new", "0123456789abcdef-old"]), &[]).await;
+    let addr = [first.server.addr()];
+    let second =
+        Node::<R>::start_with(None, tokens(&["0123456789abcdef-old", "0123456789abcdef-new"]), &addr).await;
+    assert!(first.server.set_peers([second.server.addr()]));
+    wait_for::<R>("a meeting of two", || first.reached() == 2 && second.reached() == 2).await;
+    let key = first.key_of(&second);
+    let lookup = within("a get", first.group.lookup(&key)).await.expect("its owner loads it");
+    assert_eq!((lookup.level, first.loads()), (Level::Peer, 0));
+    let report = within("a removal", first.group.remove(&key)).await.expect("it is carried out");
+    assert_eq!(report.unacknowledged, [""; 0]);
+
+    for (its, reason) in
+        [(None, "a token is wanted here"), (tokens(&["0123456789abcdef-other"]), "is none of this")]
+    {
+        let stranger = Node::<R>::start_with(None, its, &addr).await;
+        let peer = format!("peer={}", addr[0]);
+        wait_for::<R>("lines that say why", || {
+            log_has(&["WARN", &peer, "cannot come to terms", reason])
+                && log_has(&["WARN", "refused a caller", reason])
+        })
+        .await;
+        let key = stranger.key_of(&first);
+        within("a get", stranger.group.get(&key)).await.expect("its own origin has it");
+        assert_eq!((stranger.reached(), stranger.loads()), (1, 1));
+    }
+    assert!(!logged().contains("0123456789abcdef"), "{}", logged());
+}
+
+/// Leaf, then authority by way of both: open connections live on, and new ones are made with what is there now.
+pub(crate) async fn certificates_that_change_are_read_anew_without_a_restart<R: Runtime + Default>() {
+    start_logging();
+    let (old, new) = (Authority::new(), Authority::new());
+    let dir = tempfile::tempdir().expect("a directory");
+    let put = |roots: &[&Authority], Identity { chain, key }: &Identity| {
+        let roots: String = roots.iter().map(|authority| authority.pem()).collect();
+        for (name, text) in [("ca.pem", &roots), ("node.pem", chain), ("node.key", key)] {
+            std::fs::write(dir.path().join(name), text).expect("a file");
+        }
+    };
+    let files = ["ca.pem", "node.pem", "node.key"].map(|name| dir.path().join(name));
+    let watched = || {
+        let [roots, chain, key] = files.clone();
+        let tls = ReloadingTls::new(move || TlsConfig::from_pem_files(&roots, &chain, &key));
+        let tls = tls.expect("files in order");
+        tls.watch(&(Arc::new(R::default()) as Arc<dyn Runtime>), Duration::from_millis(50));
+        tls
+    };
+    put(&[&old], &old.sign_until(HOST, 2998));
+    let [one, other] = [watched(), watched()];
+    let [first, second] = pair::<R>(Some(Arc::new(one.clone())), Some(Arc::new(other.clone()))).await;
+    wait_for::<R>("a meeting of two", || first.reached() == 2 && second.reached() == 2).await;
+    let before = first.server.certificate_expires().expect("it has a certificate");
+    let dials = [first.stat("peer_dials"), second.stat("peer_dials")];
+
+    // A key that is another's: it is told once, by the names of the files, and nothing changes.
+    let own = new.sign(HOST);
+    put(&[&old, &new], &Identity { chain: own.chain.clone(), key: old.sign(HOST).key });
+    wait_for::<R>("a line that says why", || log_has(&["WARN", "stay in use", "node.pem", "node.key"])).await;
+    assert_eq!(first.server.certificate_expires(), Some(before));
+    put(&[&old, &new], &own);
+    wait_for::<R>("new certificates", || {
+        [&first, &second].iter().all(|node| node.server.certificate_expires() > Some(before))
+    })
+    .await;
+    put(&[&new], &own);
+    assert!(one.reload().is_ok() && other.reload().is_ok());
+
+    // Who trusts the new authority only, and is trusted by it only, meets both.
+    let third =
+        Node::start(Some(new.tls(&new.sign(HOST))), &[first.server.addr(), second.server.addr()]).await;
+    for (node, peer) in [(&first, &second), (&second, &first)] {
+        assert!(node.server.set_peers([peer.server.addr(), third.server.addr()]));
+    }
+    let nodes = [&first, &second, &third];
+    wait_for::<R>("a meeting of three", || nodes.iter().all(|node| node.reached() == 3)).await;
+    for (asker, owner) in [(&first, &second), (&second, &first), (&first, &third), (&third, &first)] {
+        let lookup =
+            within("a get", asker.group.lookup(&asker.key_of(owner))).await.expect("its owner has it");
+        assert_ne!(lookup.level, Level::Origin);
+    }
+    let dialled = [first.stat("peer_dials"), second.stat("peer_dials")];
+    assert_eq!(dialled, dials.map(|before| before + 1), "the connections of before live on");
+    put(&[&new], &new.sign_until(HOST, 2001));
+    wait_for::<R>("a line about the end", || log_has(&["ERROR", "certificate has expired"])).await;
+}
+
 /// Connections that say nothing, or something and no more, are closed when their time is over; everybody else is served meanwhile, and a stop
 /// waits for none of them.
 pub(crate) async fn a_handshake_that_never_ends_holds_up_nobody<R: Runtime + Default>() {
@@ -301,10 +427,10 @@ impl Security for Panics {
         Box::pin(async { Ok(io) })
     }
 
-    fn accept(&self, io: Box<dyn Connection>) -> BoxFuture<'_, io::Result<Box<dyn Connection>>> {
+    fn accept(&self, io: Box<dyn Connection>) -> BoxFuture<'_, io::Result<Accepted>> {
         Box::pin(async {
             Self::third_time_lucky(&self.accepted);
-            Ok(io)
+            Ok(io.into())
         })
     }
 }

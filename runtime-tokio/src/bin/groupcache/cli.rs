@@ -12,6 +12,7 @@ use groupcache_core::Placement;
 
 pub(crate) use self::look::{BenchArgs, TopArgs, WhyArgs};
 use crate::origin::Source;
+use crate::secured::SecureArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,6 +44,12 @@ Three nodes that know each other by name; each key is loaded by one of them:
 Nodes that find each other through etcd:
   groupcache serve --addr 10.0.0.1:6324 --etcd http://10.0.0.9:2379
 
+Nodes on a network that others are on too: TLS between all of them, and for clients, who need a token:
+  openssl rand -base64 32 > token
+  groupcache serve --addr 10.0.0.1:6324 --http 10.0.0.1:8080 --peers $ALL \\
+    --tls-cert node.pem --tls-key node.key --tls-ca ca.pem --http-tls --token-file token
+  groupcache get --node https://10.0.0.1:8080 --tls-ca ca.pem --token-file token files README.md
+
 HTTP side:
   GET /                a page for people: the node at work
   GET /GROUP/KEY       the value; header x-groupcache: hit, hot, peer or load
@@ -61,14 +68,14 @@ The header x-groupcache-owner names the member that owns it.
 A failure is one line of JSON that says what and why:
   404  not_found, no_such_group        400  invalid_key
   502  origin_failed, value_too_large  503  overloaded, stopping
-  504  deadline
+  504  deadline                        401  no_token, unknown_token
 
 SIGTERM or ctrl-c leaves the ring, finishes what is in progress within --drain,
-and exits; a second one exits at once.";
+and exits; a second one exits at once. SIGHUP reads certificates and tokens again.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
-  groupcache check /etc/groupcache.toml && systemctl reload-or-restart groupcache
+  groupcache check /etc/groupcache.toml && systemctl restart groupcache
   groupcache serve --config /etc/groupcache.toml --budget 1GiB     a flag goes before the file
 
 A file has the flags of `groupcache serve` by name:
@@ -156,7 +163,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "GROUPCACHE_LISTEN", value_name = "HOST:PORT", value_parser = host_port)]
     pub(crate) listen: Option<String>,
 
-    /// Where the HTTP side listens. It has no access control: keep it on loopback or a trusted network. Port 0 takes any free one.
+    /// Where the HTTP side listens: on loopback, or with --http-tls and --token-file. Port 0 takes any free one.
     #[arg(long, env = "GROUPCACHE_HTTP", default_value = "127.0.0.1:8080", value_name = "HOST:PORT", value_parser = host_port)]
     pub(crate) http: String,
 
@@ -165,11 +172,17 @@ pub(crate) struct ServeArgs {
     pub(crate) peers: Vec<String>,
 
     /// Find the members through etcd, and register there. Needs a build with `--features etcd`.
-    #[arg(long, env = "GROUPCACHE_ETCD", value_delimiter = ',', value_name = "URL,...")]
+    #[arg(
+        long,
+        env = "GROUPCACHE_ETCD",
+        value_delimiter = ',',
+        value_name = "URL,...",
+        hide_env_values = true
+    )]
     pub(crate) etcd: Vec<String>,
 
     /// Who signs in to etcd, where it asks for a name and a password.
-    #[arg(long, env = "GROUPCACHE_ETCD_USER", value_name = "NAME", requires = "etcd_password_file")]
+    #[arg(long, env = "GROUPCACHE_ETCD_USER", value_name = "NAME")]
     pub(crate) etcd_user: Option<String>,
 
     /// The file that holds the password of --etcd-user. A line end behind it does not count.
@@ -181,7 +194,7 @@ pub(crate) struct ServeArgs {
     pub(crate) registry_timeout: Duration,
 
     /// A group of keys and where its values come from: `NAME=file:DIR`, or `NAME=http://host/prefix/` (https too). May be repeated.
-    #[arg(long = "group", env = "GROUPCACHE_GROUP", default_value = "files=file:.", value_name = "NAME=SOURCE", value_parser = group)]
+    #[arg(long = "group", env = "GROUPCACHE_GROUP", default_value = "files=file:.", value_name = "NAME=SOURCE", value_parser = group, hide_env_values = true)]
     pub(crate) groups: Vec<GroupArg>,
 
     /// Memory for cached entries, keys and overhead included: 64MiB, 2GiB, ...
@@ -238,6 +251,9 @@ pub(crate) struct ServeArgs {
     /// How long stopping waits for what is in progress.
     #[arg(long, env = "GROUPCACHE_DRAIN", default_value = "5s", value_name = "DURATION", value_parser = duration)]
     pub(crate) drain: Duration,
+
+    #[command(flatten)]
+    pub(crate) secure: SecureArgs,
 }
 
 /// What `--tracing` says.
@@ -252,8 +268,26 @@ pub(crate) enum Tracing {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NodeArgs {
     /// The HTTP side of a running node.
-    #[arg(long, env = "GROUPCACHE_NODE", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "GROUPCACHE_NODE",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL",
+        hide_env_values = true
+    )]
     pub(crate) node: String,
+
+    /// The authorities whose certificate is trusted in a node at https://, in PEM.
+    #[arg(long, env = "GROUPCACHE_TLS_CA", value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// The name that the node's certificate is for, where that is not its host.
+    #[arg(long, env = "GROUPCACHE_TLS_SERVER_NAME", value_name = "NAME")]
+    pub(crate) tls_server_name: Option<String>,
+
+    /// The file that holds the token to send, where the node wants one: the first line counts.
+    #[arg(long, env = "GROUPCACHE_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 
     /// How long to wait for the whole answer.
     #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = duration)]
@@ -371,7 +405,7 @@ fn size(text: &str) -> Result<ByteSize, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match grace(text)? {
         Duration::ZERO => Err("must be longer than 0".to_owned()),
         duration => Ok(duration),

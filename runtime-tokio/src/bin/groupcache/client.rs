@@ -3,14 +3,13 @@
 //! The client is hyper's own and not reqwest, which resolves `..` in a path before it sends it: a key may be that.
 
 use bytes::Bytes;
+use groupcache_tokio::{Connection as Stream, Runtime, Security, Tls, Tokens, Tokio};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
-use hyper::header::{HOST, USER_AGENT};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::cli::{KeyArgs, NodeArgs};
@@ -79,21 +78,32 @@ async fn exchange(to: &Target, method: Method, path: &str) -> Result<(StatusCode
 #[derive(Debug)]
 pub(crate) struct Target {
     authority: String,
+    /// How it is spoken to at `https://`.
+    tls: Option<Tls>,
+    tokens: Option<Tokens>,
 }
 
 impl Target {
     /// The node that a command line names.
     ///
     /// # Errors
-    /// Its URL is none.
+    /// Its URL is none, or what it is to be spoken to with cannot be read.
     pub(crate) fn of(node: &NodeArgs) -> Result<Self, Exit> {
-        Ok(Self { authority: authority(&node.node)? })
+        let (secure, authority) = authority(&node.node)?;
+        let tls = secure.then(|| node.tls()).transpose()?;
+        let tokens = node.tokens()?;
+        if tokens.is_some() && report::crosses_in_plain_text(&node.node, false) {
+            say(&format!("groupcache: the token goes to {} in plain text: use https://", node.node));
+        }
+        Ok(Self { authority, tls, tokens })
     }
 
-    async fn connect(&self) -> std::io::Result<TokioIo<TcpStream>> {
-        let stream = TcpStream::connect(&self.authority).await?;
-        stream.set_nodelay(true)?;
-        Ok(TokioIo::new(stream))
+    async fn connect(&self) -> std::io::Result<Box<dyn Stream>> {
+        let stream = Tokio.connect(&self.authority).await?;
+        match &self.tls {
+            Some(tls) => tls.connect(&self.authority, stream).await,
+            None => Ok(stream),
+        }
     }
 }
 
@@ -104,6 +114,7 @@ pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 pub(crate) struct Connection {
     authority: String,
+    token: Option<HeaderValue>,
     sender: http1::SendRequest<Empty<Bytes>>,
     /// Drives the connection; ends with it.
     driver: JoinHandle<()>,
@@ -118,7 +129,8 @@ impl Connection {
         let (sender, connection) = http1::handshake(to.connect().await?).await?;
         // That it ends is no news: who waits for an answer hears of it.
         let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Self { authority: to.authority.clone(), sender, driver })
+        let token = to.tokens.as_ref().map(Tokens::authorization);
+        Ok(Self { authority: to.authority.clone(), token, sender, driver })
     }
 
     /// Sends a request, and answers with what came: a whole body, whatever the status.
@@ -126,12 +138,15 @@ impl Connection {
     /// # Errors
     /// The connection broke. It is of no more use.
     pub(crate) async fn ask(&mut self, method: Method, path: &str) -> Result<Response<Bytes>, Trouble> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, &self.authority)
             .header(USER_AGENT, concat!("groupcache/", env!("CARGO_PKG_VERSION")))
             .body(Empty::<Bytes>::new())?;
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
         self.sender.ready().await?;
         let (head, body) = self.sender.send_request(request).await?.into_parts();
         Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
@@ -144,21 +159,24 @@ impl Drop for Connection {
     }
 }
 
-/// Where to connect to, out of `http://host:port` or `host:port`.
-fn authority(node: &str) -> Result<String, Exit> {
+/// Whether to speak TLS and where to connect to, out of `http://host:port`, `https://host:port` or `host:port`.
+fn authority(node: &str) -> Result<(bool, String), Exit> {
     let wrong = |why: &str| Exit::usage(format!("--node `{node}` is not a node's URL: {why}"));
     let text = if node.contains("://") { node.to_owned() } else { format!("http://{node}") };
     let uri: Uri = text.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(wrong("expected http://HOST:PORT"));
     };
-    if scheme != "http" {
-        return Err(wrong("a node's HTTP side speaks plain http"));
-    }
+    let default = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return Err(wrong("a node's HTTP side speaks http or https")),
+    };
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err(wrong("it has no path"));
     }
-    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)))
+    let port = authority.port_u16().unwrap_or(default);
+    Ok((scheme == "https", format!("{}:{port}", authority.host())))
 }
 
 /// What a node's error means for the exit code, in the node's own words.
@@ -182,11 +200,13 @@ mod tests {
             ("http://127.0.0.1:8080/", "127.0.0.1:8080"),
             ("localhost:81", "localhost:81"),
             ("http://node", "node:80"),
+            ("https://node", "node:443"),
+            ("https://node:8443/", "node:8443"),
             ("http://[::1]:8080", "[::1]:8080"),
         ] {
-            assert_eq!(authority(node).expect(node), expected);
+            assert_eq!(authority(node).expect(node), (node.starts_with("https"), expected.to_owned()));
         }
-        for refused in ["https://node", "http://node/files", "http://", "http://a b"] {
+        for refused in ["ftp://node", "http://node/files", "http://", "http://a b"] {
             assert!(authority(refused).is_err(), "{refused}");
         }
     }

@@ -9,21 +9,31 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml_edit::{Document, Item, Value};
 
 use crate::cli::Cli;
-use crate::report::Exit;
+use crate::report::{Exit, redacted, say};
 
 /// The command line, with what a configuration file and the environment say where it says nothing. Help and wrong usage end the process, as clap has it.
 ///
 /// # Errors
 /// The configuration file cannot be read, or has mistakes.
 pub(crate) fn command_line() -> Result<Cli, Exit> {
-    let mut matches = Cli::command().get_matches();
+    let mut matches = Cli::command().try_get_matches().unwrap_or_else(refused);
     if let Some(("serve", serve)) = matches.subcommand()
         && let Some(path) = serve.get_one::<PathBuf>("config")
     {
         let file = ConfigFile::read(path).map_err(|unusable| unusable.of(path))?;
-        matches = file.below(Cli::command(), serve).get_matches();
+        matches = file.below(Cli::command(), serve).try_get_matches().unwrap_or_else(refused);
     }
-    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(refused))
+}
+
+/// Ends the process with what clap says. What was refused may have a password in it, and come from the environment.
+fn refused<T>(error: clap::Error) -> T {
+    let said = error.render().to_string();
+    if said == redacted(&said) {
+        error.exit();
+    }
+    say(said.trim_end());
+    std::process::exit(error.exit_code())
 }
 
 /// The settings of a file, each known and by itself in order.
@@ -124,7 +134,7 @@ impl ConfigFile {
         command
     }
 
-    /// What a node would run with, as a file of its own, and where each setting comes from.
+    /// What a node would run with, as a file of its own without the passwords of URLs, and where each setting comes from.
     pub(crate) fn effective(&self) -> String {
         let nothing = without_environment(Cli::command()).get_matches_from(["groupcache", "serve"]);
         let serve = nothing.subcommand_matches("serve").expect("serve was asked for");
@@ -149,7 +159,7 @@ impl ConfigFile {
             };
             lines.push_str(&line);
         }
-        lines
+        redacted(&lines)
     }
 }
 
@@ -336,6 +346,23 @@ mod tests {
         for (said, (line, reason)) in said.iter().zip(expected) {
             assert!(said.starts_with(line) && said.contains(reason), "{said}, and not {reason}");
         }
+    }
+
+    #[test]
+    fn settings_that_go_together_may_stand_in_a_file_each_by_itself() {
+        let file = "etcd-user = \"node\"\netcd-password-file = \"/p\"\ntls-cert = \"/c\"\ntls-key = \"/k\"\n\
+                    tls-ca = \"/ca\"\nhttp-tls = \"on\"\ntoken-for = \"writes\"\ntls-client-auth = \"off\"\n";
+        let shown = ConfigFile::parse(file).expect("no mistakes").effective();
+        assert!(shown.contains("http-tls = \"on\"") && shown.contains("token-for = \"writes\""), "{shown}");
+        let said = mistakes("http-tls = \"maybe\"\ntoken-for = \"reads\"\n");
+        assert!(said[0].contains("on or off") && said[1].contains("writes"), "{said:?}");
+    }
+
+    #[test]
+    fn what_a_node_would_run_with_is_shown_without_passwords() {
+        let file = ConfigFile::parse("group = [\"a=http://u:s3cret@h/\"]\n").expect("no mistakes");
+        let shown = file.effective();
+        assert!(shown.contains("http://***@h/") && !shown.contains("s3cret"), "{shown}");
     }
 
     #[test]

@@ -8,17 +8,20 @@ use groupcache_tokio::trace::TraceIds;
 use crate::cli::{ServeArgs, Tracing};
 use crate::metrics::Exporter;
 use crate::origin::{Limits, Origins};
+#[cfg(feature = "etcd")]
+use crate::report::crosses_in_plain_text;
 use crate::report::{Exit, chain};
+use crate::secured::Secured;
 
 /// Builds a server, not yet started, and its groups.
 ///
 /// # Errors
 /// What the command line asks for does not fit together, or a source cannot be opened.
-pub(crate) async fn build(args: &ServeArgs, exporter: &Exporter) -> Result<Server, Exit> {
+pub(crate) async fn build(args: &ServeArgs, secured: &Secured, exporter: &Exporter) -> Result<Server, Exit> {
     let max_value = usize::try_from(args.max_value.as_u64()).map_err(|_| {
         Exit::usage(format!("--max-value {} is more than this machine can hold", args.max_value))
     })?;
-    let server = server(args, max_value, exporter).await?;
+    let server = server(args, secured, exporter, max_value).await?;
     let mut origins = Origins::new(Limits { max_value, stall: args.origin_stall });
     for group in &args.groups {
         let refused = |why: String| Exit::start(format!("group `{}`: {why}", group.name));
@@ -42,7 +45,12 @@ pub(crate) async fn build(args: &ServeArgs, exporter: &Exporter) -> Result<Serve
 }
 
 #[allow(clippy::unused_async)] // Only etcd has something to wait for.
-async fn server(args: &ServeArgs, max_value: usize, exporter: &Exporter) -> Result<Server, Exit> {
+async fn server(
+    args: &ServeArgs,
+    secured: &Secured,
+    exporter: &Exporter,
+    max_value: usize,
+) -> Result<Server, Exit> {
     let mut builder = exporter
         .record(Server::builder())
         .addr(&args.addr)
@@ -66,10 +74,16 @@ async fn server(args: &ServeArgs, max_value: usize, exporter: &Exporter) -> Resu
     if !args.peers.is_empty() {
         builder = builder.peers(&args.peers);
     }
+    if let Some(tls) = &secured.peers {
+        builder = builder.security(Arc::new(tls.clone()));
+    }
+    if let Some(tokens) = &secured.tokens {
+        builder = builder.tokens(tokens.clone());
+    }
     if !args.etcd.is_empty() {
         #[cfg(feature = "etcd")]
         {
-            builder = builder.registry(Arc::new(etcd(args).await?));
+            builder = builder.registry(Arc::new(etcd(args, secured).await?));
         }
         #[cfg(not(feature = "etcd"))]
         return Err(Exit::usage(
@@ -81,12 +95,25 @@ async fn server(args: &ServeArgs, max_value: usize, exporter: &Exporter) -> Resu
 }
 
 #[cfg(feature = "etcd")]
-async fn etcd(args: &ServeArgs) -> Result<groupcache_tokio::EtcdRegistry, Exit> {
+async fn etcd(args: &ServeArgs, secured: &Secured) -> Result<groupcache_tokio::EtcdRegistry, Exit> {
     let mut config = groupcache_tokio::EtcdConfig::new(&args.etcd);
+    match &secured.etcd {
+        Some(tls) => config.security = Some(Arc::new(tls.clone())),
+        None if args.etcd.iter().any(|url| url.starts_with("https://")) => {
+            return Err(Exit::usage(
+                "--etcd https://... needs --etcd-ca FILE: the authority that has signed etcd's certificate",
+            ));
+        }
+        None => {}
+    }
     // A little sooner than the node itself gives up, so that it hears why.
     config.request_timeout = args.registry_timeout * 3 / 4;
     config.connect_timeout = config.connect_timeout.min(args.registry_timeout / 2);
     config.user = etcd_user(args)?;
+    let is_plain = |url: &String| crosses_in_plain_text(url, secured.etcd.is_some());
+    if config.user.is_some() && args.etcd.iter().any(is_plain) {
+        tracing::warn!("the password of --etcd-user goes to etcd in plain text: use https:// and --etcd-ca");
+    }
     groupcache_tokio::EtcdRegistry::new(Arc::new(groupcache_tokio::Tokio), config)
         .await
         .map_err(|error| Exit::usage(format!("--etcd: {}", chain(&error))))

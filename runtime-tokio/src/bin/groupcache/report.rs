@@ -47,9 +47,39 @@ impl Exit {
     }
 }
 
-/// Writes a line to stderr. That nobody reads stderr any more is no reason to fail.
+/// Writes a line to stderr, without the passwords of URLs in it. That nobody reads stderr any more is no reason to fail.
 pub(crate) fn say(line: &str) {
-    drop(writeln!(io::stderr(), "{line}"));
+    drop(writeln!(io::stderr(), "{}", redacted(line)));
+}
+
+/// Whether what is sent to this URL, or `host:port`, crosses a network in plain text. `secured`: what has no scheme is spoken to over TLS.
+pub(crate) fn crosses_in_plain_text(url: &str, secured: bool) -> bool {
+    let rest = match url.split_once("://") {
+        Some(("https", _)) => return false,
+        Some((_, rest)) => rest,
+        None if secured => return false,
+        None => url,
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
+    host != "localhost" && !host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// `text`, with stars in place of the user and password of every URL in it.
+pub(crate) fn redacted(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c == '/' || c == '"' || c == '\'' || c == '`' || c.is_whitespace());
+        let (authority, rest) = part.split_at(end.unwrap_or(part.len()));
+        shown.push_str("://");
+        match authority.rsplit_once('@') {
+            Some((_, host)) => shown.extend(["***@", host]),
+            None => shown.push_str(authority),
+        }
+        shown.push_str(rest);
+    }
+    shown
 }
 
 /// Writes to stdout and flushes. A reader that left (`groupcache get ... | head -c 10`) has what it wanted.
@@ -60,5 +90,35 @@ pub(crate) fn print(bytes: &[u8]) -> Result<(), Exit> {
             Err(Exit::other(format!("cannot write to stdout: {error}")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_on_this_machine_or_is_encrypted_cannot_be_read_on_the_way() {
+        for url in ["https://h:1", "http://127.0.0.1:1/", "localhost:80", "http://[::1]:1"] {
+            assert!(!crosses_in_plain_text(url, false), "{url}");
+        }
+        assert!(crosses_in_plain_text("http://h:1", true) && crosses_in_plain_text("10.0.0.1:1", false));
+        assert!(!crosses_in_plain_text("10.0.0.1:1", true));
+    }
+
+    #[test]
+    fn users_and_passwords_of_urls_are_not_shown() {
+        for (text, shown) in [
+            (
+                "group = [\"a=http://u:s3c@ret@h:1/p@q/\", \"b=https://h/\"]",
+                "group = [\"a=http://***@h:1/p@q/\", \"b=https://h/\"]",
+            ),
+            ("`http://u:p@h`: no path", "`http://***@h`: no path"),
+            ("http://token@h", "http://***@h"),
+            ("no URL: me@home", "no URL: me@home"),
+            ("a:// b@c", "a:// b@c"),
+        ] {
+            assert_eq!(redacted(text), shown);
+        }
     }
 }

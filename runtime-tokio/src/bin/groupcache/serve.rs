@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcache_tokio::Server;
+use groupcache_tokio::{Security, Server};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -13,6 +13,7 @@ use crate::http::{self, Front};
 use crate::metrics::Exporter;
 use crate::node;
 use crate::report::{Exit, chain, print};
+use crate::secured::Secured;
 use crate::signals::Signals;
 
 /// Runs a node until a signal stops it.
@@ -22,12 +23,14 @@ use crate::signals::Signals;
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Exit> {
     let mut signals =
         Signals::listen().map_err(|error| Exit::start(format!("cannot listen for signals: {error}")))?;
+    let secured = Arc::new(Secured::of(&args.secure)?);
     let exporter = Exporter::new()?;
-    let server = node::build(&args, &exporter).await?;
+    let server = node::build(&args, &secured, &exporter).await?;
+    secured.watch(&args.secure)?;
     // It ends with the runtime.
     tokio::spawn(exporter.clone().keep_up());
     // Before the node joins its ring: one that cannot serve must not be found by others.
-    let side = HttpSide::start(&args, server.clone(), exporter).await?;
+    let side = HttpSide::start(&args, &secured, server.clone(), exporter).await?;
     let started = tokio::select! {
         started = server.start() => started.map_err(|error| Exit::start(format!("cannot start: {}", chain(&error)))),
         signal = signals.next() => {
@@ -36,7 +39,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Exit> {
         }
     };
     started?;
-    let line = format!("groupcache: serving http://{} (peers at {})\n", side.addr, server.addr());
+    let scheme = if secured.http.is_some() { "https" } else { "http" };
+    let line = format!("groupcache: serving {scheme}://{} (peers at {})\n", side.addr, server.addr());
     if let Err(unread) = print(line.as_bytes()) {
         // No reason to stop: the node serves, and says so in the log.
         tracing::warn!("{}: {}", unread.message(), line.trim_end());
@@ -75,11 +79,21 @@ struct HttpSide {
 const GRACE: Duration = Duration::from_secs(2);
 
 impl HttpSide {
-    async fn start(args: &ServeArgs, server: Server, exporter: Exporter) -> Result<Self, Exit> {
+    async fn start(
+        args: &ServeArgs,
+        secured: &Secured,
+        server: Server,
+        exporter: Exporter,
+    ) -> Result<Self, Exit> {
         let refused = |error| Exit::start(format!("cannot listen for HTTP on {}: {error}", args.http));
         let listener = TcpListener::bind(&args.http).await.map_err(refused)?;
         let addr = listener.local_addr().map_err(refused)?;
-        let front = Arc::new(Front::new(server, exporter));
+        if !addr.ip().is_loopback() {
+            warn_of_strangers(addr, secured);
+        }
+        let front = Arc::new(Front::new(server, exporter).with_tokens(secured.tokens.clone()));
+        let security = secured.http.clone().map(|tls| Arc::new(tls) as Arc<dyn Security>);
+        let listener = http::Listening::new(listener, security);
         let (end, ended) = oneshot::channel::<()>();
         let ended = async { drop(ended.await) };
         let serving =
@@ -92,5 +106,26 @@ impl HttpSide {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the HTTP side failed");
         }
+    }
+}
+
+/// Says what whoever reaches the HTTP side from elsewhere can do, and what keeps them from it.
+fn warn_of_strangers(addr: std::net::SocketAddr, secured: &Secured) {
+    match (&secured.http, &secured.tokens) {
+        (None, None) => tracing::warn!(
+            %addr,
+            "the HTTP side speaks plain text to anybody: whoever reaches this port can read what is cached, and remove it. \
+             Use --http-tls and --token-file, or listen on loopback"
+        ),
+        (None, Some(_)) => tracing::warn!(
+            %addr,
+            "the HTTP side speaks plain text: values and tokens can be read on their way. Use --http-tls, or listen on loopback"
+        ),
+        (Some(_), None) => tracing::warn!(
+            %addr,
+            "the HTTP side asks nobody for a token: whoever reaches this port can read what is cached, and remove it. \
+             Use --token-file, or listen on loopback"
+        ),
+        (Some(_), Some(_)) => {}
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn raw(addr: &str) -> Http2 {
             .await
             .expect("HTTP/2");
     tokio::spawn(connection);
-    Http2::new(http, None)
+    Http2::new(http, None, None)
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ pub(super) async fn single_node() -> (String, Arc<Fake>, Arc<AtomicUsize>) {
     let (service, counted) = (fake.clone(), unknown.clone());
     let (listener, addr) = listener().await;
     tokio::spawn(async move {
-        let handler = Handler { rt: rt(), service, config: Arc::new(config()) };
+        let handler = Handler { rt: rt(), service, config: Arc::new(config()), caller: None };
         while let Ok((stream, _)) = listener.accept().await {
             let (single, counted) = (GroupCacheServer::new(handler.clone()), counted.clone());
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {

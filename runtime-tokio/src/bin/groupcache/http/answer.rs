@@ -7,8 +7,8 @@ use bytes::Bytes;
 use groupcache_core::Level;
 use groupcache_runtime::{Error, ErrorKind};
 use groupcache_tokio::trace::TraceContext;
-use groupcache_tokio::{Group, Server};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use groupcache_tokio::{Access, Group, Server, TokenRefused, Tokens};
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -25,13 +25,19 @@ const OWNER: HeaderName = HeaderName::from_static("x-groupcache-owner");
 pub(crate) struct Front {
     server: Server,
     exporter: Exporter,
+    tokens: Option<Tokens>,
     stopping: AtomicBool,
 }
 
 impl Front {
     /// A front of `server`: of all the groups it has.
     pub(crate) const fn new(server: Server, exporter: Exporter) -> Self {
-        Self { server, exporter, stopping: AtomicBool::new(false) }
+        Self { server, exporter, tokens: None, stopping: AtomicBool::new(false) }
+    }
+
+    /// Asks for a token: for everything but the pages that say whether the node lives and is ready.
+    pub(crate) fn with_tokens(self, tokens: Option<Tokens>) -> Self {
+        Self { tokens, ..self }
     }
 
     /// From now on the node says that it is not ready, so that load balancers turn away before it stops.
@@ -42,7 +48,11 @@ impl Front {
     /// Answers one request. Its body, if any, is not read.
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Frames> {
         let (method, uri) = (request.method(), request.uri());
-        let response = match Route::parse(uri.path(), uri.query()) {
+        let route = Route::parse(uri.path(), uri.query());
+        if let Some(refused) = self.refused(&route, request) {
+            return refused;
+        }
+        let response = match route {
             Ok(Route::Key { group, key }) => {
                 let answering = self.answer_key(method, &group, &key);
                 match TraceContext::from_headers(request.headers()) {
@@ -63,6 +73,25 @@ impl Front {
         };
         tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), "answered");
         response
+    }
+
+    /// What is answered to who does not have the token that this needs.
+    fn refused<B>(
+        &self,
+        route: &Result<Route<'_>, BadPath>,
+        request: &Request<B>,
+    ) -> Option<Response<Frames>> {
+        if matches!(route, Ok(Route::Health | Route::Ready)) {
+            return None;
+        }
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let access = if reads { Access::Read } else { Access::Write };
+        let sent = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let refused = self.tokens.as_ref()?.admit(access, sent).err()?;
+        let name = if refused == TokenRefused::Missing { "no_token" } else { "unknown_token" };
+        let mut response = refusal(StatusCode::UNAUTHORIZED, name, refused);
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        Some(response)
     }
 
     fn answer_page(&self, method: &Method, page: &Route<'_>) -> Response<Frames> {

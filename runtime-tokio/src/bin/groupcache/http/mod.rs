@@ -9,14 +9,17 @@ mod route;
 mod tests;
 
 use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use groupcache_tokio::{Connection, Security};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 pub(crate) use answer::Front;
@@ -47,14 +50,37 @@ const MAX_HEAD: usize = 128 * 1024;
 /// A pause after a failed accept, which says that the process or the system has run out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a client may take to agree on TLS.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Where clients come in, and how their connections are secured.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    listener: TcpListener,
+    security: Option<Arc<dyn Security>>,
+}
+
+impl Listening {
+    pub(crate) fn new(listener: TcpListener, security: Option<Arc<dyn Security>>) -> Self {
+        Self { listener, security }
+    }
+}
+
+impl From<TcpListener> for Listening {
+    fn from(listener: TcpListener) -> Self {
+        Self { listener, security: None }
+    }
+}
+
 /// Answers on `listener` until `stop` resolves; then takes no new connections and gives those in use `grace` to end.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listening>,
     front: Arc<Front>,
     limits: Limits,
     grace: Duration,
     stop: impl Future<Output = ()>,
 ) {
+    let listener = listener.into();
     let connections = GracefulShutdown::new();
     tokio::select! {
         () = stop => {}
@@ -66,25 +92,26 @@ pub(crate) async fn serve(
     }
 }
 
-async fn accept(listener: &TcpListener, front: &Arc<Front>, limits: Limits, connections: &GracefulShutdown) {
+async fn accept(listening: &Listening, front: &Arc<Front>, limits: Limits, connections: &GracefulShutdown) {
     let permits = Arc::new(Semaphore::new(limits.connections));
     // The semaphore is never closed, so this goes on until it is dropped.
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match listening.listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an HTTP connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let (front, watcher) = (Arc::clone(front), connections.watcher());
+        let (front, watcher, security) =
+            (Arc::clone(front), connections.watcher(), listening.security.clone());
         tokio::spawn(async move {
+            let Some(stream) = secured(stream, from, security, limits.stall).await else { return };
             let service = service_fn(move |request| {
                 let front = Arc::clone(&front);
                 async move { Ok::<_, Infallible>(front.answer(&request).await) }
             });
-            let stream = TokioIo::new(Patient::new(stream, limits.stall));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(limits.head)
@@ -96,4 +123,22 @@ async fn accept(listener: &TcpListener, front: &Arc<Front>, limits: Limits, conn
             drop(permit);
         });
     }
+}
+
+/// The connection of a client, secured; `None` when it was refused, or took too long about it.
+async fn secured(
+    stream: TcpStream,
+    from: SocketAddr,
+    security: Option<Arc<dyn Security>>,
+    stall: Duration,
+) -> Option<Box<dyn Connection>> {
+    let io: Box<dyn Connection> = Box::new(TokioIo::new(Patient::new(stream, stall)));
+    let Some(security) = security else { return Some(io) };
+    let refused = match tokio::time::timeout(HANDSHAKE, security.accept(io)).await {
+        Ok(Ok(accepted)) => return Some(accepted.io),
+        Ok(Err(error)) => error,
+        Err(_) => io::Error::new(io::ErrorKind::TimedOut, "the client did not agree on TLS in time"),
+    };
+    tracing::info!(%from, error = report::chain(&refused), "refused an HTTP client");
+    None
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use groupcache_runtime::{Loaded, RetrieveError};
-use groupcache_tokio::Server;
+use groupcache_tokio::{Server, Tokens};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -56,6 +56,10 @@ impl Node {
     }
 
     async fn new(limits: Limits) -> Self {
+        Self::guarded(limits, None).await
+    }
+
+    async fn guarded(limits: Limits, tokens: Option<Tokens>) -> Self {
         let exporter = Exporter::new().expect("good buckets");
         let builder = exporter.record(Server::builder()).addr("127.0.0.1:0");
         let builder = builder.load_timeout(Duration::from_secs(2)).hot_keys(1);
@@ -63,7 +67,7 @@ impl Node {
         server.new_group("g", load).expect("a group");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let front = Arc::new(Front::new(server.clone(), exporter));
+        let front = Arc::new(Front::new(server.clone(), exporter).with_tokens(tokens));
         let (end, ended) = oneshot::channel::<()>();
         let ended = async { drop(ended.await) };
         let task = tokio::spawn(serve(listener, Arc::clone(&front), limits, PATIENCE, ended));
@@ -75,8 +79,13 @@ impl Node {
     }
 
     async fn ask(&self, method: &str, target: &str) -> Answer {
+        self.ask_with(method, target, "").await
+    }
+
+    /// `headers` end with their line end.
+    async fn ask_with(&self, method: &str, target: &str, headers: &str) -> Answer {
         let mut stream = self.connect().await;
-        let head = format!("{method} {target} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+        let head = format!("{method} {target} HTTP/1.1\r\nhost: h\r\n{headers}connection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).await.expect("sends");
         Answer::read(stream).await
     }
@@ -398,4 +407,39 @@ async fn more_connections_than_the_limit_wait_their_turn() {
     assert!(!second.is_finished(), "there is one connection too many");
     drop(first);
     assert_eq!(second.await.expect("answered").1, 200);
+}
+
+#[tokio::test]
+async fn without_a_token_only_the_probes_are_answered_and_the_answer_says_what_to_do() {
+    let tokens = || Tokens::new(["0123456789abcdef"]).expect("a good token");
+    let node = Node::guarded(Limits::default(), Some(tokens())).await;
+    node.server.start().await.expect("starts");
+    for (page, status) in [("/-/healthz", 200), ("/-/readyz", 200), ("/-/stats", 401), ("/-/ring", 401)] {
+        assert_eq!(node.get(page).await.status, status, "{page}");
+    }
+    for (method, target) in [("GET", "/g/key"), ("DELETE", "/g/key"), ("PUT", "/g/key"), ("GET", "/nothing")]
+    {
+        let refused = node.ask(method, target).await;
+        assert_eq!(refused.error(), (401, "no_token".to_owned()));
+        assert_eq!(refused.header("www-authenticate"), Some("bearer"));
+        assert!(refused.json()["message"].as_str().expect("a message").contains("authorization: Bearer"));
+        let wrong = node.ask_with(method, target, "authorization: Bearer 0123456789abcdeF\r\n").await;
+        assert_eq!(wrong.error(), (401, "unknown_token".to_owned()));
+        let right = node.ask_with(method, target, "Authorization: bearer 0123456789abcdef\r\n").await;
+        assert_ne!(right.status, 401);
+    }
+    let huge = format!("authorization: Bearer {}\r\n", "x".repeat(100_000));
+    assert_eq!(node.ask_with("GET", "/g/key", &huge).await.status, 401);
+    let too_large = format!("authorization: Bearer {}\r\n", "x".repeat(4 << 20));
+    let refused = node.connect().await;
+    let (mut read, mut write) = refused.into_split();
+    let head = format!("GET /g/key HTTP/1.1\r\nhost: h\r\n{too_large}\r\n");
+    let _ = write.write_all(head.as_bytes()).await; // It need not be taken.
+    let mut answer = Vec::new();
+    let _ = read.read_to_end(&mut answer).await; // What is not read may end as a reset.
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
+
+    let open = Node::guarded(Limits::default(), Some(tokens().only_for_writes(true))).await;
+    assert_eq!((open.get("/g/key").await.status, open.get("/-/stats").await.status), (200, 200));
+    assert_eq!(open.ask("DELETE", "/g/key").await.error(), (401, "no_token".to_owned()));
 }

@@ -23,7 +23,7 @@ use web::Web;
 use crate::report;
 
 /// What `--group NAME=SOURCE` names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     /// `file:DIR`.
     Files(PathBuf),
@@ -53,6 +53,12 @@ impl FromStr for Source {
             prefix.set_path(&path);
         }
         Ok(Self::Web(prefix))
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 
@@ -230,5 +236,6 @@ mod tests {
     fn a_password_in_a_prefix_is_not_displayed() {
         let source: Source = "http://user:secret@h:81/p/".parse().unwrap();
         assert_eq!(source.to_string(), "http://h:81/p/");
+        assert_eq!(format!("{source:?}"), "http://h:81/p/");
     }
 }
