@@ -80,6 +80,7 @@
 //! | feature | for |
 //! |---|---|
 //! | `etcd` | `EtcdRegistry`: members find each other through etcd. Its build needs `protoc` |
+//! | `dns` | `DnsRegistry`: members find each other through DNS |
 //! | `tls` | `Tls` and `ReloadingTls`: TLS between members, and to etcd, by rustls |
 //!
 //! # Testing a service that embeds it

@@ -73,6 +73,7 @@
 //! | feature | for |
 //! |---|---|
 //! | `etcd` | `EtcdRegistry`: members find each other through etcd. Its build needs `protoc` |
+//! | `dns` | `DnsRegistry`: members find each other through DNS |
 //! | `tls` | `Tls` and `ReloadingTls`: TLS between members, and to etcd, by rustls |
 //! | `cli` (default) | the binary `groupcache`. A library turns it off: `default-features = false` |
 //!
