@@ -77,7 +77,8 @@
 //!
 //! [`peers`](crate::ServerBuilder::peers) takes a fixed list, which [`set_peers`](crate::Server::set_peers) replaces while the node runs.
 //! [`registry`](crate::ServerBuilder::registry) takes anything that is a [`Registry`](crate::Registry): `EtcdRegistry` with feature `etcd`,
-//! [`MemoryRegistry`](crate::MemoryRegistry) within one process, or your own.
+//! `DnsRegistry` with feature `dns` (the addresses behind a name, or the targets of a service), [`MemoryRegistry`](crate::MemoryRegistry) within one
+//! process, or your own.
 //!
 //! # Security
 //!

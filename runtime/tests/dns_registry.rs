@@ -1,8 +1,6 @@
 //! Members out of a real DNS server, on either runtime.
 
-use std::fs;
 use std::net::{TcpListener, UdpSocket};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -12,90 +10,17 @@ use futures_util::StreamExt;
 use groupcache_core::WatchEvent;
 use groupcache_runtime::{DnsConfig, DnsRegistry, Registration, Registry, RegistryError, Runtime};
 use support::async_std_runtime::AsyncStdRuntime;
+use support::dnsmasq::{NAME, Server};
 use support::tokio_runtime::TokioRuntime;
-use tempfile::TempDir;
 
 mod support {
     pub(crate) mod async_std_runtime;
+    pub(crate) mod dnsmasq;
     pub(crate) mod tokio_runtime;
 }
 
 const SOON: Duration = Duration::from_secs(20);
 const TTL: Duration = Duration::from_secs(60);
-const NAME: &str = "cache.test";
-
-/// A dnsmasq that knows what stands in a file. Killed when dropped.
-struct Server {
-    child: Child,
-    port: u16,
-    dir: TempDir,
-}
-
-impl Server {
-    /// One that has the zone `test` by itself, with these services.
-    fn start(services: &[&str]) -> Self {
-        // Somebody else may take the port between its choice and its use: then it ends, and another is chosen.
-        for _ in 0..5 {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("loopback can be bound");
-            let port = listener.local_addr().expect("it is bound").port();
-            drop(listener);
-            let dir = tempfile::tempdir().expect("a directory");
-            fs::write(dir.path().join("hosts"), "").expect("a file");
-            let child = Command::new("dnsmasq")
-                .args([
-                    "--keep-in-foreground",
-                    "--conf-file=/dev/null",
-                    "--pid-file",
-                    "--user=root",
-                    "--no-resolv",
-                ])
-                .args(["--no-hosts", "--local=/test/", "--local-ttl=1", "--bind-interfaces"])
-                .args([format!("--port={port}"), "--listen-address=127.0.0.1".to_owned()])
-                .arg(format!("--addn-hosts={}", dir.path().join("hosts").display()))
-                .args(services.iter().map(|service| format!("--srv-host={service}")))
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("dnsmasq can be run; Debian: apt-get install dnsmasq-base");
-            let mut server = Self { child, port, dir };
-            if server.answers() {
-                return server;
-            }
-        }
-        panic!("dnsmasq does not start");
-    }
-
-    fn answers(&mut self) -> bool {
-        let deadline = Instant::now() + SOON;
-        while Instant::now() < deadline && self.child.try_wait().expect("it can be asked").is_none() {
-            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-                return true;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        false
-    }
-
-    /// From now on these are the addresses of [`NAME`].
-    fn set_hosts(&self, addrs: &[&str]) {
-        let lines: String = addrs.iter().map(|addr| format!("{addr} {NAME}\n")).collect();
-        let (next, hosts) = (self.dir.path().join("next"), self.dir.path().join("hosts"));
-        fs::write(&next, lines).and_then(|()| fs::rename(next, hosts)).expect("a file");
-        let status = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status();
-        assert!(status.expect("kill runs").success());
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 /// Asked all the time, so that nobody has to wait.
 fn registry(rt: &Arc<dyn Runtime>, mut config: DnsConfig, port: u16) -> DnsRegistry {

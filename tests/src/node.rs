@@ -56,6 +56,14 @@ impl NodeOptions {
         self
     }
 
+    /// Listens on this host of this machine, for peers: a name, say.
+    #[must_use]
+    pub fn at(mut self, host: &str) -> Self {
+        let port = self.addr.rsplit_once(':').map_or("0", |(_, port)| port);
+        self.addr = format!("{host}:{port}");
+        self
+    }
+
     /// Listens on all addresses of this machine, on both sides.
     #[must_use]
     pub fn everywhere(mut self) -> Self {

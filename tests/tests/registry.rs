@@ -12,6 +12,9 @@ use groupcache_tests::{
     record,
 };
 
+#[path = "../../runtime/tests/support/dnsmasq.rs"]
+mod dnsmasq;
+
 /// The time to live of a member's lease.
 const LEASE: Duration = Duration::from_secs(5);
 /// A registration, or a change that a watch brings.
@@ -319,4 +322,34 @@ fn an_etcd_that_asks_for_a_user_takes_a_node_that_signs_in_and_no_other() {
     thread::sleep(LEASE + Duration::from_secs(2));
     assert!(as_root(&["get", PREFIX, "--prefix"]).contains(node.addr()), "{}", node.log());
     assert!(!node.log().contains("s3cret"));
+}
+
+#[test]
+fn nodes_find_each_other_by_a_service_of_dns_and_an_outage_of_it_is_none_of_theirs() {
+    let (origin, service) = (Origin::start(), "_peers._tcp.cache.test");
+    let options = [(); 2].map(|()| NodeOptions::new().fixed().at("localhost").group("web", &origin.url()));
+    let names = options.each_ref().map(NodeOptions::addr);
+    let targets = names.map(|name| format!("{service},{}", name.replace(':', ",")));
+    let mut dns = dnsmasq::Server::start(&targets.each_ref().map(String::as_str));
+    let server = format!("127.0.0.1:{}", dns.port);
+    let nodes = options
+        .each_ref()
+        .map(|options| Node::spawn(&options.clone().args(["--dns-srv", service, "--dns-server", &server])));
+    let is_whole = || {
+        poll_until("both are connected to both", SOON * 4, || {
+            let rings = nodes.each_ref().map(Node::ring);
+            let whole =
+                rings.iter().all(|ring| ring.members.len() == 2 && ring.members.iter().all(|it| it.up));
+            ensure(whole, || format!("{rings:?}"))
+        });
+    };
+    is_whole();
+    dns.kill();
+    for node in &nodes {
+        node.wait_log(&["WARN", "cannot be looked up", "those of before stay", &server], SOON * 4);
+    }
+    is_whole();
+    for number in 0..10 {
+        let _ = nodes[number % 2].get("web", &format!("key {number}")).expect(200);
+    }
 }

@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use authority::{Authority, Identity};
@@ -143,13 +145,13 @@ fn is_whole(nodes: &[&Node]) {
     });
 }
 
-fn read_through(nodes: &[SocketAddr], round: &str) -> Load {
-    let (nodes, round) = (nodes.to_vec(), round.to_owned());
+/// Reads through all of them, and counts.
+fn read_through(nodes: &[SocketAddr], count: &Arc<AtomicUsize>) -> Load {
+    let (nodes, count) = (nodes.to_vec(), Arc::clone(count));
     Load::start(3, Duration::from_millis(2), move |index| {
-        let (mut client, round, mut count) = (Client::new(nodes[index % nodes.len()]), round.clone(), 0);
+        let (mut client, count) = (Client::new(nodes[index % nodes.len()]), Arc::clone(&count));
         move || {
-            count += 1;
-            let key = format!("{round}/{index}/{}", count % 50);
+            let key = format!("{index}/{}", count.fetch_add(1, Ordering::SeqCst) % 50);
             let answer = client.get("web", &key).map_err(|error| error.to_string())?;
             ensure(answer.status == 200 && answer.body == value_of(&key), || {
                 format!("{key}: {} {}", answer.status, answer.text())
@@ -174,7 +176,8 @@ fn a_fleet_under_tls_refuses_strangers_and_takes_new_certificates_under_load() {
     strangers_are_refused(&nodes[0], &old);
 
     let sides: Vec<SocketAddr> = nodes.iter().map(Node::http).collect();
-    let load = read_through(&sides, "under load");
+    let count = Arc::new(AtomicUsize::new(0));
+    let load = read_through(&sides, &count);
     // The leaf; then both authorities, the leaf by the new one, and the new authority alone.
     let steps: [(&[&Authority], &Authority); 4] =
         [(&[&old], &old), (&[&old, &new], &old), (&[&old, &new], &new), (&[&new], &new)];
@@ -193,6 +196,10 @@ fn a_fleet_under_tls_refuses_strangers_and_takes_new_certificates_under_load() {
                 ensure(read >= 2 * step, || node.log())
             });
         }
+        let before = count.load(Ordering::SeqCst);
+        poll_until("gets with the new certificates", SOON, || {
+            ensure(count.load(Ordering::SeqCst) >= before + 30, || "there are none".to_owned())
+        });
     }
     let (_files, options) = member(&new, &old, &etcd, &origin);
     let fourth = Node::spawn(&options);
@@ -201,7 +208,7 @@ fn a_fleet_under_tls_refuses_strangers_and_takes_new_certificates_under_load() {
     nodes[1].wait_log(&["refused a connection", &format!("from={from}"), "BadSignature"], SOON);
     let samples = load.finish();
     let failed: Vec<_> = samples.iter().filter_map(|sample| sample.failure.as_ref()).collect();
-    assert!(failed.is_empty() && samples.len() > 100, "{} gets, of which failed: {failed:?}", samples.len());
+    assert!(failed.is_empty() && samples.len() >= 120, "{} gets, of which failed: {failed:?}", samples.len());
 
     removal_takes_a_token(&nodes[0], &members[0].0);
     for node in nodes.iter().chain([&fourth]) {

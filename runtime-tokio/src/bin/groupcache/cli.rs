@@ -2,6 +2,7 @@
 
 mod look;
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +44,9 @@ Three nodes that know each other by name; each key is loaded by one of them:
 
 Nodes that find each other through etcd:
   groupcache serve --addr 10.0.0.1:6324 --etcd http://10.0.0.9:2379
+
+Nodes that DNS knows, such as the pods behind a headless service:
+  groupcache serve --addr $POD_IP:6324 --dns groupcache.default.svc.cluster.local:6324
 
 Nodes on a network that others are on too: TLS between all of them, and for clients, who need a token:
   openssl rand -base64 32 > token
@@ -168,7 +172,7 @@ pub(crate) struct ServeArgs {
     pub(crate) http: String,
 
     /// All members of a fixed ring, the same list on every node. This node is added when it is missing.
-    #[arg(long, env = "GROUPCACHE_PEERS", value_delimiter = ',', value_name = "HOST:PORT,...", conflicts_with = "etcd", value_parser = host_port)]
+    #[arg(long, env = "GROUPCACHE_PEERS", value_delimiter = ',', value_name = "HOST:PORT,...", conflicts_with_all = ["etcd", "dns", "dns_srv"], value_parser = host_port)]
     pub(crate) peers: Vec<String>,
 
     /// Find the members through etcd, and register there. Needs a build with `--features etcd`.
@@ -177,9 +181,22 @@ pub(crate) struct ServeArgs {
         env = "GROUPCACHE_ETCD",
         value_delimiter = ',',
         value_name = "URL,...",
+        conflicts_with_all = ["dns", "dns_srv"],
         hide_env_values = true
     )]
     pub(crate) etcd: Vec<String>,
+
+    /// Find the members in DNS: the addresses of this name, each with this port, --addr among them. A headless service of Kubernetes, say.
+    #[arg(long, env = "GROUPCACHE_DNS", value_name = "NAME:PORT", conflicts_with = "dns_srv", value_parser = host_port)]
+    pub(crate) dns: Option<String>,
+
+    /// Find the members in DNS: the targets of this service (SRV records), by name and port, --addr among them.
+    #[arg(long, env = "GROUPCACHE_DNS_SRV", value_name = "NAME")]
+    pub(crate) dns_srv: Option<String>,
+
+    /// The name servers to ask for --dns and --dns-srv. Without it: those of /etc/resolv.conf.
+    #[arg(long, env = "GROUPCACHE_DNS_SERVER", value_delimiter = ',', value_name = "IP:PORT,...")]
+    pub(crate) dns_server: Vec<SocketAddr>,
 
     /// Who signs in to etcd, where it asks for a name and a password.
     #[arg(long, env = "GROUPCACHE_ETCD_USER", value_name = "NAME")]
@@ -471,6 +488,11 @@ mod tests {
     fn what_cannot_be_meant_is_refused_with_a_reason() {
         for (args, reason) in [
             (&["--peers", "a:1", "--etcd", "http://e:2379"][..], "cannot be used with"),
+            (&["--peers", "a:1", "--dns", "n:1"], "cannot be used with"),
+            (&["--etcd", "http://e:2379", "--dns-srv", "n"], "cannot be used with"),
+            (&["--dns", "n:1", "--dns-srv", "n"], "cannot be used with"),
+            (&["--dns", "n"], "expected HOST:PORT"),
+            (&["--dns-server", "localhost"], "invalid socket address"),
             (&["--addr", "6324"], "expected HOST:PORT"),
             (&["--addr", "::1:6324"], "in brackets"),
             (&["--http", "h:99999"], "not a port"),

@@ -119,7 +119,7 @@ impl ConfigFile {
             let source = said.try_contains_id(id).ok().and_then(|_| said.value_source(id));
             matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
         };
-        let finds_members = MEMBERS.into_iter().any(is_said);
+        let finds_members = MEMBERS.into_iter().any(|name| is_said(&name.replace('-', "_")));
         for Setting { name, values, .. } in &self.settings {
             if values.is_empty() || (finds_members && MEMBERS.contains(&name.as_str())) {
                 continue;
@@ -163,15 +163,15 @@ impl ConfigFile {
     }
 }
 
-/// The two ways to find members, of which a node has one.
-const MEMBERS: [&str; 2] = ["peers", "etcd"];
+/// The ways to find members, of which a node has one.
+const MEMBERS: [&str; 4] = ["peers", "etcd", "dns", "dns-srv"];
 
 fn two_ways_to_find_members(settings: &[Setting]) -> Option<Mistake> {
     let given: Vec<&Setting> = settings
         .iter()
         .filter(|setting| MEMBERS.contains(&setting.name.as_str()) && !setting.values.is_empty())
         .collect();
-    let [first, second] = given[..] else { return None };
+    let [first, second, ..] = given[..] else { return None };
     let what = format!(
         "`{}` stands beside `{}` of line {}: a node finds its members in one way. Leave one of them out",
         second.name, first.name, first.line
@@ -320,6 +320,8 @@ mod tests {
     fn who_says_how_members_are_found_need_not_know_how_the_file_does() {
         let args = serve("peers = [\"a:1\", \"b:1\"]\n", &["--etcd", "http://e:2379"]);
         assert_eq!((args.peers.len(), args.etcd.len()), (0, 1));
+        let args = serve("etcd = [\"http://e:2379\"]\n", &["--dns-srv", "n"]);
+        assert_eq!((args.etcd.len(), args.dns_srv.as_deref()), (0, Some("n")));
         let args = serve("peers = [\"a:1\", \"b:1\"]\n", &[]);
         assert_eq!(args.peers, ["a:1", "b:1"]);
     }
@@ -370,6 +372,8 @@ mod tests {
         let said = mistakes("peers = [\"a:1\"]\n\netcd = [\"http://e:2379\"]\n");
         assert_eq!(said.len(), 1);
         assert!(said[0].starts_with("line 3: ") && said[0].contains("of line 1"), "{said:?}");
+        let said = mistakes("dns-srv = \"n\"\ndns = \"n:1\"\n");
+        assert!(said.len() == 1 && said[0].contains("of line 1"), "{said:?}");
         assert!(ConfigFile::parse("peers = []\netcd = [\"http://e:2379\"]\n").is_ok());
     }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use groupcache_tokio::Server;
 use groupcache_tokio::trace::TraceIds;
+use groupcache_tokio::{DnsConfig, DnsRegistry, Runtime, Server, Tokio};
 
 use crate::cli::{ServeArgs, Tracing};
 use crate::metrics::Exporter;
@@ -80,6 +80,9 @@ async fn server(
     if let Some(tokens) = &secured.tokens {
         builder = builder.tokens(tokens.clone());
     }
+    if let Some(dns) = dns(args)? {
+        builder = builder.registry(Arc::new(dns));
+    }
     if !args.etcd.is_empty() {
         #[cfg(feature = "etcd")]
         {
@@ -92,6 +95,26 @@ async fn server(
         ));
     }
     builder.build().map_err(|error| Exit::usage(chain(&error)))
+}
+
+fn dns(args: &ServeArgs) -> Result<Option<DnsRegistry>, Exit> {
+    let mut config = match (&args.dns, &args.dns_srv) {
+        (None, None) => return Ok(None),
+        (None, Some(service)) => DnsConfig::services(service),
+        (Some(hosts), _) => {
+            let (name, port) = hosts.rsplit_once(':').unwrap_or((hosts, ""));
+            let port =
+                port.parse().map_err(|_| Exit::usage(format!("--dns {hosts}: the port is missing")))?;
+            DnsConfig::hosts(name, port)
+        }
+    };
+    if args.weight != 1 {
+        return Err(Exit::usage("--weight needs --etcd: in DNS all members weigh the same"));
+    }
+    config.servers.clone_from(&args.dns_server);
+    let runtime: Arc<dyn Runtime> = Arc::new(Tokio);
+    let registry = DnsRegistry::new(&runtime, config);
+    registry.map(Some).map_err(|error| Exit::usage(chain(&error)))
 }
 
 #[cfg(feature = "etcd")]
@@ -114,7 +137,7 @@ async fn etcd(args: &ServeArgs, secured: &Secured) -> Result<groupcache_tokio::E
     if config.user.is_some() && args.etcd.iter().any(is_plain) {
         tracing::warn!("the password of --etcd-user goes to etcd in plain text: use https:// and --etcd-ca");
     }
-    groupcache_tokio::EtcdRegistry::new(Arc::new(groupcache_tokio::Tokio), config)
+    groupcache_tokio::EtcdRegistry::new(Arc::new(Tokio), config)
         .await
         .map_err(|error| Exit::usage(format!("--etcd: {}", chain(&error))))
 }
