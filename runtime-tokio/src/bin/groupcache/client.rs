@@ -71,7 +71,7 @@ pub(crate) async fn ask(node: &NodeArgs, method: Method, path: &str) -> Result<B
 }
 
 async fn exchange(to: &Target, method: Method, path: &str) -> Result<(StatusCode, Bytes), Trouble> {
-    let answer = Connection::open(to).await?.ask(method, path).await?;
+    let answer = NodeConnection::open(to).await?.ask(method, path).await?;
     Ok((answer.status(), answer.into_body()))
 }
 
@@ -102,14 +102,14 @@ pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// A connection to a node, for one request after the other.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct NodeConnection {
     authority: String,
     sender: http1::SendRequest<Empty<Bytes>>,
     /// Drives the connection; ends with it.
     driver: JoinHandle<()>,
 }
 
-impl Connection {
+impl NodeConnection {
     /// Connects to a node.
     ///
     /// # Errors
@@ -138,7 +138,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for NodeConnection {
     fn drop(&mut self) {
         self.driver.abort();
     }
