@@ -351,6 +351,19 @@ impl<W> Effects<W> {
             && self.removals.is_empty()
     }
 
+    /// The flights for which a shard asks something of the origin or of a peer, and which nobody has been asked for yet.
+    pub fn flights_asked(&self) -> impl Iterator<Item = FlightId> + '_ {
+        let loads = self.intents.iter().filter_map(|intent| match intent {
+            Intent::Load { flight, .. } => Some(*flight),
+            _ => None,
+        });
+        let fetches = self.calls.iter().filter_map(|call| match call {
+            Call::Fetch { item, .. } => Some(item.flight),
+            Call::Cancel { .. } | Call::Invalidate { .. } => None,
+        });
+        loads.chain(fetches)
+    }
+
     /// Takes out what is to be done, oldest first.
     pub fn drain_intents(&mut self) -> alloc::vec::Drain<'_, Intent> {
         self.intents.drain(..)

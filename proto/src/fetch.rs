@@ -29,7 +29,15 @@ impl v1::FetchRequest {
             group: u32::try_from(index).unwrap_or(u32::MAX),
             key: key.into(),
             remaining_ms: remaining.map(|time| u32::try_from(whole_millis(time)).unwrap_or(u32::MAX)),
+            ..v1::Key::default()
         });
+    }
+
+    /// Says which trace the key that was pushed last is asked for in.
+    pub fn set_trace(&mut self, traceparent: impl Into<String>, tracestate: impl Into<String>) {
+        if let Some(key) = self.keys.last_mut() {
+            (key.traceparent, key.tracestate) = (traceparent.into(), tracestate.into());
+        }
     }
 
     /// The keys with their indexes, in order.
@@ -47,6 +55,8 @@ impl v1::FetchRequest {
                 group: self.groups.get(key.group as usize)?,
                 key: &key.key,
                 remaining: key.remaining_ms.map(|millis| Duration::from_millis(millis.into())),
+                traceparent: &key.traceparent,
+                tracestate: &key.tracestate,
             })
         }))
     }
@@ -64,6 +74,10 @@ pub struct FetchKey<'a> {
     pub key: &'a Bytes,
     /// How long the asker waits for it, from when it sent the request.
     pub remaining: Option<Duration>,
+    /// The trace that it is asked for in, as it was sent: any text; empty where nothing was.
+    pub traceparent: &'a str,
+    /// What goes with it: any text.
+    pub tracestate: &'a str,
 }
 
 /// A key of a request names a group that the request does not list.
@@ -107,6 +121,18 @@ mod tests {
                 (2, "a", b"", Some(most))
             ]
         );
+    }
+
+    #[test]
+    fn a_key_carries_the_trace_that_it_was_pushed_with_and_others_none() {
+        let mut request = v1::FetchRequest::new(0);
+        request.set_trace("of no key", "");
+        request.push("a", &b"1"[..], None);
+        request.push("a", &b"2"[..], None);
+        request.set_trace("00-...", "a=1");
+        let entries = request.entries().expect("it was filled here");
+        let traces: Vec<_> = entries.map(|entry| (entry.traceparent, entry.tracestate)).collect();
+        assert_eq!(traces, [("", ""), ("00-...", "a=1")]);
     }
 
     #[test]

@@ -64,7 +64,9 @@
 //! - **Removal.** Change the origin, then [`Group::remove`]: no load that began before brings the old value back, and the [`RemoveReport`] names who
 //!   did not acknowledge. [`Group::flush`] does it for a whole group.
 //! - **Freshness.** [`GroupBuilder::ttl`], [`Loaded::with_ttl`], [`GroupBuilder::stale_while_revalidate`], [`GroupBuilder::stale_if_error`].
-//! - **Counters.** [`Server::stats`] for metrics, [`Server::ring`] for who is there, [`Server::is_ready`] for a readiness probe.
+//! - **Counters.** [`Server::stats`], [`Server::group_stats`] and [`Server::peer_stats`], [`Server::ring`] for who is there, [`Server::is_ready`] for a
+//!   readiness probe. `Server::publish_metrics` hands all of it, and how long things take, to the facade of the crate `metrics`.
+//! - **Traces.** [`ServerBuilder::tracing`]: a get that is no hit is one [`trace`], from its caller to the origin that loads for it.
 //! - **Members.** [`ServerBuilder::peers`] takes a fixed list, [`ServerBuilder::registry`] a [`Registry`].
 //! - **Limits.** [`ServerBuilder`] has all of them, each with its default.
 //!
@@ -74,6 +76,7 @@
 //! |---|---|
 //! | `etcd` | `EtcdRegistry`: members find each other through etcd. Its build needs `protoc` |
 //! | `tls` | `Tls`: TLS between members, and to etcd, by rustls |
+//! | `metrics` | `Server::publish_metrics`: for Prometheus, and what else the crate `metrics` has exporters for |
 //! | `cli` (default) | the binary `groupcache`. A library turns it off: `default-features = false` |
 //!
 //! # Testing a service that embeds it

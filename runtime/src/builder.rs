@@ -17,6 +17,7 @@ use crate::registry::{Registry, StaticRegistry};
 use crate::rt::Runtime;
 use crate::secure::Security;
 use crate::server::{Server, StartError};
+use crate::trace::Propagator;
 use crate::transport::TransportConfig;
 
 /// How a node learns of the others.
@@ -72,6 +73,7 @@ pub struct ServerBuilder<R> {
     security: Option<Arc<dyn Security>>,
     removal_timeout: Duration,
     metrics: Target,
+    tracing: Option<Arc<dyn Propagator>>,
     keep_alive: (Duration, Duration),
     hot_keys: Option<NonZeroU32>,
     /// The first setting that is out of range, where one is.
@@ -116,6 +118,7 @@ impl<R> ServerBuilder<R> {
             security: None,
             removal_timeout: Duration::from_secs(2),
             metrics: Target::default(),
+            tracing: None,
             keep_alive: (Duration::from_secs(2), Duration::from_secs(1)),
             hot_keys: None,
             refused: None,
@@ -310,6 +313,13 @@ impl<R> ServerBuilder<R> {
         self
     }
 
+    /// Gives spans to what is no hit, and carries the trace of a get to whoever loads for it: see [`trace`](crate::trace). A hit is not dearer for it.
+    /// [`TraceIds`](crate::trace::TraceIds) makes ids itself. Default: no tracing.
+    pub fn tracing(mut self, propagator: Arc<dyn Propagator>) -> Self {
+        self.tracing = Some(propagator);
+        self
+    }
+
     /// Makes the node. Nothing runs yet and nothing is listened on.
     ///
     /// # Errors
@@ -339,6 +349,7 @@ impl<R> ServerBuilder<R> {
             removal_timeout: self.removal_timeout,
             hot_keys: self.hot_keys,
             metrics: self.metrics,
+            tracing: self.tracing,
         };
         let control = Control::new(self.registry, Arc::clone(&ring));
         Ok(Server::from_parts(Engine::new(self.rt, config, control, ring)?, self.settings))

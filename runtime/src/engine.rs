@@ -29,6 +29,7 @@ use crate::peers::{Peer, Peers};
 use crate::rt::Runtime;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::trace::{Propagator, Tracer};
 use crate::transport::TransportConfig;
 use crate::watch::{HotKeys, Watch};
 
@@ -50,6 +51,7 @@ pub(crate) struct EngineConfig {
     /// One look-up in so many is counted, to find the keys that are looked up most; none where it is not given.
     pub(crate) hot_keys: Option<NonZeroU32>,
     pub(crate) metrics: Target,
+    pub(crate) tracing: Option<Arc<dyn Propagator>>,
 }
 
 /// One node: its shards, links, removals and membership.
@@ -61,6 +63,7 @@ pub(crate) struct Engine {
     pub(crate) peers: Peers,
     pub(crate) mismatches: AtomicU64,
     pub(crate) meter: Meter,
+    pub(crate) tracer: Tracer,
     hasher: RandomState,
     shards: Box<[RwLock<Shard<Waiter>>]>,
     removals: Mutex<Removals<Waiter>>,
@@ -106,6 +109,7 @@ impl Engine {
             rt,
             clock,
             meter: Meter::new(config.metrics.clone()),
+            tracer: Tracer::new(config.tracing.clone()),
             groups: Groups::default(),
             peers: Peers::default(),
             mismatches: AtomicU64::new(0),

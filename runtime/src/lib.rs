@@ -39,6 +39,7 @@ mod sync;
 mod test_rt;
 #[cfg(feature = "tls")]
 mod tls;
+pub mod trace;
 mod transport;
 mod view;
 mod watch;

@@ -10,6 +10,7 @@ use groupcache_proto::FetchKey;
 use crate::engine::Engine;
 use crate::groups::GroupEntry;
 use crate::sync::atomic::Ordering;
+use crate::trace::TraceContext;
 use crate::transport::{Known, PeerService, Served};
 
 #[derive(Debug)]
@@ -88,10 +89,11 @@ impl PeerService for Service {
         group: &str,
         (key, hash): (&[u8], u64),
         limit: Option<Duration>,
+        trace: Option<&TraceContext>,
     ) -> Result<Served, Failure> {
         let key = HashedKey::new(self.group(group)?.id, key, hash);
         let limit = limit.unwrap_or(self.engine.config.shard.load_timeout);
-        self.served(self.engine.load(&key, limit, Route::LocalOnly).await)
+        self.served(self.engine.load(&key, limit, Route::LocalOnly, trace).await)
     }
 
     async fn invalidate(&self, group: &str, key: Option<&[u8]>) -> Result<(), Failure> {
@@ -105,6 +107,10 @@ impl PeerService for Service {
         };
         self.engine.invalidate(&what);
         Ok(())
+    }
+
+    fn is_traced(&self) -> bool {
+        self.engine.tracer.is_on()
     }
 
     fn note_fingerprint(&self, theirs: u64) {

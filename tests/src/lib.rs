@@ -27,6 +27,7 @@ mod origin;
 mod ports;
 mod process;
 mod program;
+pub mod prometheus;
 mod proxy;
 pub mod sim;
 mod wait;

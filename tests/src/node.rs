@@ -14,6 +14,7 @@ use crate::http::{self, Response};
 use crate::ports::reserve;
 use crate::process::{Process, Signal};
 use crate::program;
+use crate::prometheus::Page;
 use crate::wait::{ensure, poll_until};
 
 /// A debug build on a busy machine.
@@ -250,6 +251,18 @@ impl Node {
     pub fn stat(&self, counter: &str) -> u64 {
         let stats = self.request("GET", "/-/stats").expect(200).json();
         stats[counter].as_u64().unwrap_or_else(|| panic!("no counter `{counter}` in {stats}"))
+    }
+
+    /// What `/metrics` shows.
+    ///
+    /// # Panics
+    /// When it shows none.
+    #[track_caller]
+    #[must_use]
+    pub fn metrics(&self) -> Page {
+        let answer = self.request("GET", "/metrics").expect(200);
+        assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+        Page::parse(&answer.text())
     }
 
     /// Waits until `/-/readyz` answers 200.

@@ -1,10 +1,12 @@
 //! What is there to run a node in production: the settings, the unit, the container and the manifest, as far as they can be checked without
 //! installing them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use groupcache_runtime::metrics::{METRICS, Metric, MetricKind};
 use groupcache_tests::{Node, NodeOptions, groupcache, python, repository};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -96,8 +98,64 @@ fn kubernetes_takes_the_manifest_and_a_node_answers_what_it_asks() {
         container["args"].as_array().expect("args").iter().filter_map(Value::as_str).collect();
     assert_eq!(args, ["serve", "--config", "/etc/groupcache/groupcache.toml"]);
     let probes = ["startupProbe", "readinessProbe", "livenessProbe"];
-    let paths = probes.map(|probe| container[probe]["httpGet"]["path"].as_str().expect("a path"));
+    let mut paths =
+        probes.map(|probe| container[probe]["httpGet"]["path"].as_str().expect("a path")).to_vec();
+    let annotations = &of("Deployment")["spec"]["template"]["metadata"]["annotations"];
+    paths.push(annotations["prometheus.io/path"].as_str().expect("a path"));
+    let port = container["ports"].as_array().expect("ports").iter().find(|port| port["name"] == "http");
+    let port = port.expect("a port")["containerPort"].to_string();
+    assert_eq!(annotations["prometheus.io/port"], port.as_str());
     assert_probes_answer(&paths);
+}
+
+#[test]
+fn the_dashboard_asks_only_for_metrics_and_labels_that_there_are() {
+    let dashboard: Value = serde_json::from_str(&read("grafana.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().expect("a number")).collect();
+    assert_eq!(ids.len(), panels.len(), "each panel has a number of its own");
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    let variables = dashboard["templating"]["list"].as_array().expect("variables").iter();
+    let of_panels = targets.map(|target| target["expr"].as_str().expect("a query"));
+    let of_variables = variables.filter_map(|variable| variable["query"]["query"].as_str());
+    let queries: Vec<&str> = of_panels.chain(of_variables).collect();
+    assert!(queries.len() > 40, "{}", queries.len());
+    queries.iter().for_each(|query| check_query(query));
+    let shown = |metric: &&&Metric| queries.iter().any(|query| query.contains(metric.name));
+    let left_out: Vec<_> = METRICS.iter().filter(|metric| !shown(metric)).map(|metric| metric.name).collect();
+    assert!(left_out.len() * 3 < METRICS.len(), "most of what there is shows: {left_out:?}");
+}
+
+/// Every name that begins as ours do is a metric, or a part of a histogram; every label is one of those, or of the scraper.
+fn check_query(query: &str) {
+    let words = |text: &str| -> Vec<String> {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        text.split(|c| !is_name(c)).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let mut labels = BTreeSet::from(["instance", "le"]);
+    let mut names = 0;
+    for name in words(query).iter().filter(|word| word.starts_with("groupcache_")) {
+        let part = ["_bucket", "_sum", "_count"].into_iter().find_map(|part| name.strip_suffix(part));
+        let metric = METRICS.iter().find(|metric| {
+            let is_histogram = metric.kind == MetricKind::Histogram;
+            if is_histogram { part == Some(metric.name) } else { metric.name == name.as_str() }
+        });
+        labels.extend(metric.unwrap_or_else(|| panic!("`{name}` in `{query}`")).labels);
+        names += 1;
+    }
+    assert!(names > 0, "`{query}` asks for nothing");
+    let selected =
+        query.split('{').skip(1).filter_map(|rest| rest.split_once('}')).flat_map(|(inside, _)| {
+            inside
+                .split(',')
+                .filter_map(|label| Some(words(label.split_once('=')?.0).concat()))
+                .collect::<Vec<_>>()
+        });
+    let grouped = ["by (", "ignoring ("].into_iter().flat_map(|word| query.split(word).skip(1));
+    let grouped = grouped.filter_map(|rest| rest.split_once(')')).flat_map(|(inside, _)| words(inside));
+    for label in selected.chain(grouped) {
+        assert!(labels.contains(label.as_str()), "label `{label}` in `{query}`");
+    }
 }
 
 #[test]

@@ -5,8 +5,12 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use groupcache_runtime::metrics::METRICS;
 use groupcache_tests::http::Client;
-use groupcache_tests::{Fleet, Membership, NodeOptions, Origin, value_of};
+use groupcache_tests::prometheus::Page;
+use groupcache_tests::{
+    Behaviour, Fleet, Membership, Node, NodeOptions, Origin, ensure, poll_until, value_of,
+};
 
 fn fleet(membership: Membership, origin: &Origin) -> Fleet {
     Fleet::start(3, membership, &NodeOptions::new().group("web", &origin.url()))
@@ -48,7 +52,7 @@ fn a_key_removed_at_any_node_is_loaded_again_at_every_node() {
     let fleet = fleet(Membership::Peers, &origin);
     for remover in 0..3 {
         let key = format!("removed at {remover}");
-        origin.behave(key.clone(), groupcache_tests::Behaviour::Count);
+        origin.behave(key.clone(), Behaviour::Count);
         let all =
             || -> Vec<String> { fleet.iter().map(|node| node.get("web", &key).expect(200).text()).collect() };
         assert_eq!(all(), ["1"; 3], "{key}");
@@ -65,7 +69,7 @@ fn a_missing_key_is_404_at_every_node_and_the_origin_is_asked_once() {
     let fleet = fleet(Membership::Peers, &origin);
     for index in 0..10 {
         let key = format!("missing {index}");
-        origin.behave(key.clone(), groupcache_tests::Behaviour::Status(404));
+        origin.behave(key.clone(), Behaviour::Status(404));
         for node in fleet.iter() {
             let _ = node.get("web", &key).expect_error(404, "not_found");
         }
@@ -80,6 +84,106 @@ fn a_group_that_only_one_node_has_is_refused_by_the_others_by_name() {
     for node in fleet.iter() {
         let _ = node.get("elsewhere", "k").expect_error(404, "no_such_group");
     }
+}
+
+#[test]
+fn every_metric_that_is_listed_is_published_and_no_other() {
+    let origin = Origin::start();
+    let mut fleet = fleet(Membership::Peers, &origin);
+    let keys = |what: &str| -> Vec<String> { (0..30).map(|index| format!("{what} {index}")).collect() };
+    keys("missing").into_iter().for_each(|key| origin.behave(key, Behaviour::Status(404)));
+    origin.behave("broken".to_owned(), Behaviour::Status(500));
+    for node in fleet.iter() {
+        // Keys that nobody has asked for, so that every node loads for every other; and again, for hits of every level.
+        for _ in 0..2 {
+            keys(node.addr()).iter().for_each(|key| drop(node.get("web", key).expect(200)));
+            for key in keys("missing") {
+                let _ = node.get("web", &key).expect_error(404, "not_found");
+            }
+        }
+        let _ = node.get("web", "broken").expect_error(502, "origin_failed");
+    }
+    let _ = fleet[0].request("DELETE", "/web/key").expect(200);
+    let gone = fleet[2].addr().to_owned();
+    let mut asked = keys(fleet[0].addr()).into_iter();
+    let lost = asked.find(|key| fleet[0].get("web", key).expect(200).owner() == gone).expect("its share");
+    fleet[2].kill();
+    let _ = fleet[0].request("DELETE", &groupcache_tests::http::path("web", &lost)).expect(200);
+    let _ = fleet[0].get("web", &lost).expect(200);
+    poll_until("the loss of a peer shows", Duration::from_secs(10), || {
+        let state = fleet[0].metrics().sum("groupcache_peer_state", &[("peer", &gone)]);
+        ensure(state >= 4.0, || format!("its state is {state}"))
+    });
+
+    for node in &fleet[..2] {
+        let page = node.metrics();
+        let listed: HashSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
+        let published: HashSet<&str> = page.metrics.keys().map(String::as_str).collect();
+        let (missing, unknown) = (listed.difference(&published), published.difference(&listed));
+        assert_eq!((missing.count(), unknown.count()), (0, 0), "{listed:?} {published:?}");
+        for metric in METRICS {
+            let (kind, help) = &page.metrics[metric.name];
+            assert_eq!((kind.as_str(), help.as_str()), (metric.kind.name(), metric.help), "{}", metric.name);
+            assert_eq!(page.labels(metric.name), metric.labels.iter().copied().collect(), "{}", metric.name);
+        }
+        assert_figures_agree(node, &page);
+    }
+    let page = fleet[0].metrics();
+    let unacknowledged = [("group", "web"), ("outcome", "unacknowledged")];
+    assert_eq!(page.sum("groupcache_removals_spread_total", &unacknowledged), 1.0);
+    assert_eq!(page.sum("groupcache_unacknowledged_members_total", &[]), 1.0);
+    assert!(page.sum("groupcache_peer_breaker_opened_total", &[("peer", &gone)]) >= 1.0);
+}
+
+#[test]
+fn log_lines_of_two_nodes_about_one_get_have_the_same_trace_id() {
+    let origin = Origin::start();
+    let options = NodeOptions::new().group("web", &origin.url());
+    let options = options.args(["--tracing", "w3c", "--log", "info,groupcache=debug"]);
+    let fleet = Fleet::start(2, Membership::Peers, &options);
+    let mut keys = (0..100).map(|index| format!("key-{index}"));
+    let key =
+        keys.find(|key| fleet[0].get("web", key).expect(200).owner() == fleet[1].addr()).expect("its share");
+    let trace_of = |node: &Node, span: &str| {
+        let log = node.log();
+        let mut lines =
+            log.lines().filter(|line| line.contains(span) && line.contains(&format!("key={key}")));
+        let id = lines.next()?.split_once("trace_id=")?.1.split(' ').next()?.to_owned();
+        (id.len() == 32).then_some(id)
+    };
+    poll_until("both have logged it", Duration::from_secs(10), || {
+        let traces = (trace_of(&fleet[0], " get{"), trace_of(&fleet[1], " serve{"));
+        ensure(traces.0.is_some() && traces.0 == traces.1, || format!("{traces:?}\n{}", fleet[1].log()))
+    });
+}
+
+/// What is published is what `/-/stats` says, and what happened.
+fn assert_figures_agree(node: &Node, page: &Page) {
+    let group = [("group", "web")];
+    for stat in ["gets", "misses", "loads", "load_errors", "load_not_found", "peer_fetches", "served"] {
+        let published = page.sum(&format!("groupcache_{stat}_total"), &group);
+        assert_eq!(published, node.stat(stat) as f64, "{stat}");
+    }
+    for (level, stat) in [("main", "main_hits"), ("hot", "hot_hits"), ("negative", "negative_hits")] {
+        let published = page.sum("groupcache_hits_total", &[("group", "web"), ("level", level)]);
+        assert!(published > 0.0, "{level}");
+        assert_eq!(published, node.stat(stat) as f64, "{level}");
+    }
+    assert_eq!(page.sum("groupcache_entries", &group), node.stat("entries") as f64);
+    let timed =
+        |outcome| page.sum("groupcache_load_seconds_count", &[("group", "web"), ("outcome", outcome)]);
+    let ended = timed("value") + timed("not_found") + timed("origin_failed");
+    assert_eq!(ended, page.sum("groupcache_loads_total", &group), "each load was timed");
+    let outcomes = ["peer", "load"]
+        .map(|outcome| page.sum("groupcache_get_seconds_count", &[("group", "web"), ("outcome", outcome)]));
+    assert!(outcomes.iter().all(|&count| count > 0.0), "{outcomes:?}");
+    let answered = page.sum("groupcache_peer_fetch_seconds_count", &[("outcome", "answered")]);
+    let (batches, keys) =
+        (page.sum("groupcache_peer_batch_keys_count", &[]), page.sum("groupcache_peer_batch_keys_sum", &[]));
+    assert_eq!(batches, page.sum("groupcache_peer_batches_total", &[]));
+    assert_eq!(keys, page.sum("groupcache_peer_keys_total", &[]));
+    assert!(answered > 0.0 && answered <= keys, "{answered} of {keys}");
+    assert!((page.sum("groupcache_ring_share_ratio", &[]) - 1.0).abs() < 0.5);
 }
 
 fn a_cold_key_is_loaded_once(membership: Membership) {

@@ -28,6 +28,13 @@ pub struct Key {
     /// How many milliseconds the asker waits for this key, from when it sent the request. Absent: as long as the call's own deadline says.
     #[prost(uint32, optional, tag = "3")]
     pub remaining_ms: ::core::option::Option<u32>,
+    /// W3C trace context: the trace that the key is asked for in. Empty: the call's metadata of that name says it, where anything does. What is not to the
+    /// letter of the specification is as if it were empty.
+    #[prost(string, tag = "4")]
+    pub traceparent: ::prost::alloc::string::String,
+    /// What goes with `traceparent`; may be empty.
+    #[prost(string, tag = "5")]
+    pub tracestate: ::prost::alloc::string::String,
 }
 /// Some of the answers.
 #[derive(Clone, PartialEq, ::prost::Message)]

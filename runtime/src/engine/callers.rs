@@ -9,13 +9,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::select;
 use groupcache_core::{
-    Answer, Failure, FailureKind, HashedKey, Instant, Load, LoadRequest, Refused, Route, Ticket,
+    Answer, Failure, FailureKind, HashedKey, Instant, Level, Load, LoadRequest, Refused, Route, Ticket,
 };
 
 use super::wait::{Gathering, Promise, Promised, Waiter, promise};
 use super::{Engine, Fx};
 use crate::meter::Timing;
 use crate::rt::BoxFuture;
+use crate::trace::{TraceContext, Traced};
 
 impl Engine {
     /// What is known of a key right now, without waiting or loading.
@@ -50,30 +51,61 @@ impl Engine {
         self.note_key(key);
         match self.peek(key) {
             Some(answer) => LookUp::Known(Some(answer)),
-            None => self.load(key, limit, route),
+            None => self.load(key, limit, route, None),
         }
     }
 
-    /// Like [`look_up`](Self::look_up) for who has looked already.
-    pub(crate) fn load(self: &Arc<Self>, key: &HashedKey<'_>, limit: Duration, route: Route) -> LookUp<'_> {
+    /// Like [`look_up`](Self::look_up) for who has looked already; `parent` is the trace that a peer asks in.
+    pub(crate) fn load(
+        self: &Arc<Self>,
+        key: &HashedKey<'_>,
+        limit: Duration,
+        route: Route,
+        parent: Option<&TraceContext>,
+    ) -> LookUp<'_> {
         let (promise, promised) = promise();
         let now = self.clock.now();
         let timing = Timing::new(key.group(), route, now);
-        let known = |answer: Answer| {
-            self.meter.answered(self, timing, &answer);
-            LookUp::Known(Some(answer))
+        let mut traced = self.traced(key, route, parent);
+        let answer = match self.begin(key, promise, (now, limit), route, traced.as_deref_mut()) {
+            Ok(Load::Ready { answer, .. }) => answer,
+            Ok(Load::Wait(ticket)) => {
+                return LookUp::Waits(Waiting {
+                    engine: self,
+                    ticket: Some(ticket),
+                    promised,
+                    timing,
+                    traced,
+                    // The flight itself ends at the load time-out: only who leaves earlier needs a timer.
+                    timer: (limit < self.config.shard.load_timeout).then(|| self.rt.sleep(limit)),
+                });
+            }
+            Err(refused) => Err(refused.error.into()),
         };
-        match self.begin(key, promise, now, limit, route) {
-            Ok(Load::Ready { answer, .. }) => known(answer),
-            Ok(Load::Wait(ticket)) => LookUp::Waits(Waiting {
-                engine: self,
-                ticket: Some(ticket),
-                promised,
-                timing,
-                // The flight itself ends at the load time-out: only who leaves earlier needs a timer.
-                timer: (limit < self.config.shard.load_timeout).then(|| self.rt.sleep(limit)),
-            }),
-            Err(refused) => known(Err(refused.error.into())),
+        self.answered(timing, traced.as_deref(), &answer);
+        LookUp::Known(Some(answer))
+    }
+
+    fn traced(
+        &self,
+        key: &HashedKey<'_>,
+        route: Route,
+        parent: Option<&TraceContext>,
+    ) -> Option<Box<Traced>> {
+        if !self.tracer.is_on() {
+            return None;
+        }
+        let group = self.groups.by_id(key.group())?;
+        match route {
+            Route::Cluster => self.tracer.get(&group.name, key.as_bytes()),
+            Route::LocalOnly => self.tracer.serve(&group.name, key.as_bytes(), parent),
+        }
+    }
+
+    fn answered(&self, timing: Timing, traced: Option<&Traced>, answer: &Answer) {
+        self.meter.answered(self, timing, answer);
+        if let Some(traced) = traced {
+            self.tracer.over(traced, outcome_of(answer));
         }
     }
 
@@ -81,14 +113,17 @@ impl Engine {
         self: &Arc<Self>,
         key: &HashedKey<'_>,
         promise: Promise,
-        now: Instant,
-        limit: Duration,
+        (now, limit): (Instant, Duration),
         route: Route,
+        traced: Option<&mut Traced>,
     ) -> Result<Load<Waiter>, Refused<Waiter>> {
         let deadline = now.saturating_add(limit.min(self.config.shard.load_timeout));
         let request = LoadRequest::new(*key, Waiter::Answer(promise), deadline).route(route);
         let mut fx = Fx::new();
         let load = self.with_shard(self.shard_of(key), |shard| shard.load(now, request, &mut fx));
+        if let Some(traced) = traced {
+            self.tracer.note_started(traced, &fx);
+        }
         self.carry_out(&mut fx);
         if let Err(refused) = &load {
             self.note_refused(key, &refused.error);
@@ -171,8 +206,17 @@ impl Engine {
             self.note_refused(&keys[index as usize], &error);
         }
         at_once.into_iter().for_each(|(waiter, answer)| waiter.answer(answer));
+        let mut traced = self.traced_many(keys, by_shard.len());
+        if let Some(traced) = &mut traced {
+            self.tracer.note_started(traced, &fx);
+        }
         self.carry_out(&mut fx);
-        WaitingForMany { engine: self, gathering: gathering.clone(), tickets }
+        WaitingForMany { engine: self, gathering: gathering.clone(), tickets, traced }
+    }
+
+    fn traced_many(&self, keys: &[HashedKey<'_>], missing: usize) -> Option<Traced> {
+        let first = keys.first().filter(|_| self.tracer.is_on())?;
+        self.tracer.get_many(&self.groups.by_id(first.group())?.name, missing)
     }
 
     /// `by_shard`, cut where another shard begins.
@@ -217,6 +261,7 @@ pub(crate) struct Waiting<'a> {
     ticket: Option<Ticket>,
     promised: Promised,
     timing: Timing,
+    traced: Option<Box<Traced>>,
     timer: Option<BoxFuture<'static, ()>>,
 }
 
@@ -232,7 +277,7 @@ impl Waiting<'_> {
                 Some(Poll::Pending) | None => return Poll::Pending,
             },
         };
-        self.engine.meter.answered(self.engine, self.timing, &answer);
+        self.engine.answered(self.timing, self.traced.take().as_deref(), &answer);
         Poll::Ready(answer)
     }
 }
@@ -242,6 +287,9 @@ impl Drop for Waiting<'_> {
         if let Some(ticket) = self.ticket.take() {
             self.engine.take_back(ticket);
         }
+        if let Some(traced) = self.traced.take() {
+            self.engine.tracer.over(&traced, "left");
+        }
     }
 }
 
@@ -250,6 +298,7 @@ struct WaitingForMany<'a> {
     engine: &'a Arc<Engine>,
     gathering: Gathering,
     tickets: Vec<(u32, Ticket)>,
+    traced: Option<Traced>,
 }
 
 impl Drop for WaitingForMany<'_> {
@@ -259,5 +308,21 @@ impl Drop for WaitingForMany<'_> {
                 self.engine.take_back(ticket);
             }
         }
+        if let Some(traced) = &self.traced {
+            self.engine.tracer.over(traced, "over");
+        }
+    }
+}
+
+/// How a look-up ended, in a word for logs.
+fn outcome_of(answer: &Answer) -> &'static str {
+    match answer {
+        Ok(fetched) => match fetched.level {
+            Level::Main => "main",
+            Level::Hot => "hot",
+            Level::Peer => "peer",
+            Level::Origin => "load",
+        },
+        Err(failure) => failure.kind.name(),
     }
 }

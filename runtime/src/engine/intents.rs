@@ -17,6 +17,7 @@ use super::{Engine, Fx, lock};
 use crate::peers::Peer;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
+use crate::trace::Traced;
 use crate::transport::{Closed, PeerChannel, PeerFault};
 
 /// Origin loads that run, to stop them when nobody waits any more.
@@ -66,9 +67,15 @@ impl Engine {
             return;
         }
         let engine = Arc::clone(self);
+        // Now: whoever started the flight may be gone when the task runs.
+        let traced = self.traced_load(flight, &key);
         self.rt.spawn(Box::pin(async move {
             let began = engine.clock.now();
-            let outcome = Abortable::new(engine.retrieve(&key, deadline), registration).await;
+            let retrieving = Abortable::new(engine.retrieve(&key, deadline), registration);
+            let outcome = match traced {
+                None => retrieving.await,
+                Some(traced) => traced.run(retrieving).await,
+            };
             engine.forget_load(flight, attempt);
             let Ok(outcome) = outcome else { return };
             engine.note_loaded(&key, &outcome, began);
@@ -79,6 +86,13 @@ impl Engine {
             });
             engine.carry_out(&mut fx);
         }));
+    }
+
+    fn traced_load(&self, flight: FlightId, key: &Key) -> Option<Traced> {
+        if !self.tracer.is_on() {
+            return None;
+        }
+        self.tracer.load(flight, &self.groups.by_id(key.group())?.name, key.as_bytes())
     }
 
     /// Forgets the handle of a load, unless a later attempt of the flight has put its own there.
@@ -148,7 +162,8 @@ impl Engine {
         let now = self.clock.now();
         // Keys of one group come together, as a rule: it is looked up once.
         let mut last = None;
-        for item in &batch.items {
+        let traced = self.tracer.fetch(&peer.name, &batch.items);
+        for (index, item) in batch.items.iter().enumerate() {
             let of = item.key.group();
             let (_, group) = match last.take().filter(|(id, _)| *id == of) {
                 Some(known) => last.insert(known),
@@ -157,6 +172,9 @@ impl Engine {
             let name = group.as_ref().map_or("", |group| &group.name);
             let left = item.deadline.saturating_since(now);
             request.push(name, Bytes::copy_from_slice(item.key.as_bytes()), Some(left));
+            if let Some(context) = traced.context(index) {
+                request.set_trace(context.traceparent(), context.tracestate().unwrap_or_default());
+            }
         }
         // The link ends it when nobody waits any more.
         let replies = channel.fetch_each(request);
@@ -190,8 +208,10 @@ impl Engine {
         let Some(group) = self.groups.by_id(item.key.group()) else { return BatchEnd::Complete };
         let now = self.clock.now();
         let limit = item.deadline.saturating_since(now);
+        let traced = self.tracer.fetch(&peer.name, &batch.items);
         let accepted = || self.take_replies(peer, batch, []);
-        let outcome = match channel.get(&group.name, item.key.as_bytes(), limit, accepted).await {
+        let told = (limit, traced.context(0));
+        let outcome = match channel.get(&group.name, item.key.as_bytes(), told, accepted).await {
             Ok(value) => Outcome::Value { value, ttl: None },
             Err(PeerFault::Unimplemented) => return BatchEnd::Unimplemented,
             Err(fault) => fault.into_outcome(),

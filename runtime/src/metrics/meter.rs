@@ -52,6 +52,7 @@ pub(super) fn key(metric: &Metric, labels: &[&str]) -> Key {
 pub(crate) struct Meter {
     pub(super) target: Target,
     is_on: AtomicBool,
+    is_described: AtomicBool,
 }
 
 /// What a caller that waits remembers, to be measured when it is answered.
@@ -71,12 +72,13 @@ impl Timing {
 impl Meter {
     /// Measures from the start on where the node has a recorder of its own; else from the first publication on.
     pub(crate) fn new(target: Target) -> Self {
-        Self { is_on: AtomicBool::new(target.0.is_some()), target }
+        Self { is_on: AtomicBool::new(target.0.is_some()), target, is_described: AtomicBool::new(false) }
     }
 
-    /// Somebody publishes: from now on it is worth measuring. Answers whether it was off.
+    /// Somebody publishes: from now on it is worth measuring. Answers whether it is the first time.
     pub(super) fn turn_on(&self) -> bool {
-        !self.is_on.swap(true, Ordering::Relaxed)
+        self.is_on.store(true, Ordering::Relaxed);
+        !self.is_described.swap(true, Ordering::Relaxed)
     }
 
     fn is_on(&self) -> bool {

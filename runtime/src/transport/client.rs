@@ -30,6 +30,7 @@ use super::{CONNECTION_WINDOW, FRAME, PeerFault, STREAM_WINDOW, TransportConfig}
 use crate::hyper_rt::HyperTimer;
 use crate::rt::{BoxFuture, Connection, Runtime};
 use crate::secure;
+use crate::trace::TraceContext;
 
 /// Why there is no connection to a peer.
 #[derive(Debug, thiserror::Error)]
@@ -276,7 +277,7 @@ impl PeerChannel {
     }
 
     /// Asks for one key with the Go system's call. The value is copied into an allocation of its own. `accepted` is called, once at most, when the peer
-    /// shows that it lives and is at work.
+    /// shows that it lives and is at work. `trace` goes along.
     ///
     /// # Errors
     /// What the peer answers in place of a value, or why it does not answer. A key that is not UTF-8 cannot be asked for this way: invalid.
@@ -284,7 +285,7 @@ impl PeerChannel {
         &self,
         group: &str,
         key: &[u8],
-        limit: Duration,
+        (limit, trace): (Duration, Option<&TraceContext>),
         accepted: impl FnOnce(),
     ) -> Result<Value, PeerFault> {
         let Ok(key) = std::str::from_utf8(key) else {
@@ -292,8 +293,12 @@ impl PeerChannel {
             return Err(PeerFault::Status(Failure::with_message(FailureKind::InvalidKey, why)));
         };
         let request = GetRequest { group: group.to_owned(), key: key.to_owned() };
+        let mut request = timed(request, limit);
+        if let Some(trace) = trace {
+            trace.set_headers(request.metadata_mut().as_mut());
+        }
         let mut client = self.single.clone();
-        let call = client.get(timed(request, limit));
+        let call = client.get(request);
         let answer = match &self.pulse {
             None => self.call(limit, call).await,
             Some(pulse) => {

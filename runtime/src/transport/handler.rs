@@ -14,12 +14,14 @@ use groupcache_proto::groupcachepb::{GetRequest, GetResponse};
 use groupcache_proto::v1::peer_server::Peer;
 use groupcache_proto::v1::{FetchRequest, InvalidateReply, InvalidateRequest, Item, invalidate_request};
 use groupcache_proto::{FetchKey, status_of_failure};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::answers::{Answers, Pending};
 use super::deadline::{timeout_of, within};
 use super::{MESSAGE_OVERHEAD, TransportConfig};
 use crate::rt::Runtime;
+use crate::trace::TraceContext;
 
 /// A value, as a peer gets it.
 #[derive(Clone, Debug)]
@@ -59,11 +61,23 @@ pub(crate) trait PeerService: Send + Sync + 'static {
         }
     }
 
-    /// Loads a key that is [`Missing`](Known::Missing), within `limit` where the peer set one. Dropped when the peer goes away.
-    async fn get(&self, group: &str, key: (&[u8], u64), limit: Option<Duration>) -> Result<Served, Failure>;
+    /// Loads a key that is [`Missing`](Known::Missing), within `limit` where the peer set one, in the trace that the peer asks in. Dropped when the peer goes
+    /// away.
+    async fn get(
+        &self,
+        group: &str,
+        key: (&[u8], u64),
+        limit: Option<Duration>,
+        trace: Option<&TraceContext>,
+    ) -> Result<Served, Failure>;
 
     /// Forgets a key of a group, or with `None` every key.
     async fn invalidate(&self, group: &str, key: Option<&[u8]>) -> Result<(), Failure>;
+
+    /// Whether it is worth reading what trace a peer asks in.
+    fn is_traced(&self) -> bool {
+        false
+    }
 
     /// Takes note of the fingerprint of an asking peer's ring.
     fn note_fingerprint(&self, theirs: u64);
@@ -84,11 +98,17 @@ pub(super) struct Handler {
 }
 
 impl Handler {
-    async fn get_one(&self, group: &str, key: &[u8], limit: Option<Duration>) -> Result<Served, Failure> {
+    async fn get_one(
+        &self,
+        group: &str,
+        key: &[u8],
+        limit: Option<Duration>,
+        trace: Option<&TraceContext>,
+    ) -> Result<Served, Failure> {
         let known = match not_empty(key, self.service.try_get(group, key)) {
             Known::Answer(answer) => answer,
             Known::Missing { hash } => {
-                let loading = self.service.get(group, (key, hash), limit);
+                let loading = self.service.get(group, (key, hash), limit, trace);
                 match limit {
                     None => loading.await,
                     Some(limit) => within(&*self.rt, limit, loading)
@@ -117,10 +137,11 @@ impl Handler {
         group: Arc<str>,
         (key, hash): (Bytes, u64),
         limit: Option<Duration>,
+        trace: Option<TraceContext>,
     ) -> Pending {
         let handler = self.clone();
         Box::pin(async move {
-            let result = handler.service.get(&group, (&key, hash), limit).await;
+            let result = handler.service.get(&group, (&key, hash), limit, trace.as_ref()).await;
             handler.item(index, result)
         })
     }
@@ -132,7 +153,17 @@ impl Handler {
         }
     }
 
-    fn answers(&self, request: &FetchRequest, limit: Option<Duration>) -> Result<Answers, Status> {
+    /// The trace that a call says it is part of, where that is worth reading.
+    fn trace_of(&self, metadata: &MetadataMap) -> Option<TraceContext> {
+        if self.service.is_traced() { TraceContext::from_headers(metadata.as_ref()) } else { None }
+    }
+
+    fn answers(
+        &self,
+        request: &FetchRequest,
+        limit: Option<Duration>,
+        trace: Option<&TraceContext>,
+    ) -> Result<Answers, Status> {
         let keys = request.keys.len();
         if keys > self.config.max_keys {
             let why = format!("the request has {keys} keys: the limit is {}", self.config.max_keys);
@@ -155,9 +186,14 @@ impl Handler {
                 Known::Answer(answer) => answers.push_known(self.item(index, answer)),
                 Known::Missing { hash } => {
                     let limit = entry.remaining.into_iter().chain(limit).min();
+                    let own =
+                        Some(entry.traceparent).filter(|own| !own.is_empty() && self.service.is_traced());
+                    let own = own.and_then(|own| TraceContext::parse(own, Some(entry.tracestate)));
+                    let trace = own.or_else(|| trace.cloned());
                     let group = groups.iter().find(|name| ***name == *entry.group).cloned();
                     let group = group.unwrap_or_else(|| Arc::from(entry.group));
-                    answers.push_pending(index, self.pending(index, group, (key.clone(), hash), limit));
+                    answers
+                        .push_pending(index, self.pending(index, group, (key.clone(), hash), limit, trace));
                 }
             }
         });
@@ -169,8 +205,9 @@ impl Handler {
 impl GroupCache for Handler {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         let limit = timeout_of(request.metadata()).map_err(|status| *status)?;
+        let trace = self.trace_of(request.metadata());
         let GetRequest { group, key } = request.into_inner();
-        let served = guarded(self.get_one(&group, key.as_bytes(), limit)).await?;
+        let served = guarded(self.get_one(&group, key.as_bytes(), limit, trace.as_ref())).await?;
         match served {
             Ok(served) => Ok(Response::new(GetResponse { value: served.value.into() })),
             Err(failure) => Err(status_of_failure(&failure, &group)),
@@ -184,8 +221,9 @@ impl Peer for Handler {
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Answers>, Status> {
         let limit = timeout_of(request.metadata()).map_err(|status| *status)?;
+        let trace = self.trace_of(request.metadata());
         let request = request.into_inner();
-        guarded(async { self.answers(&request, limit) }).await?.map(Response::new)
+        guarded(async { self.answers(&request, limit, trace.as_ref()) }).await?.map(Response::new)
     }
 
     async fn invalidate(

@@ -1,7 +1,7 @@
 //! The transport over real sockets on loopback: what works, and every way a peer can be of no use.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -13,11 +13,13 @@ use groupcache_proto::v1::{FetchReply, FetchRequest};
 use super::*;
 use crate::rt::Runtime;
 use crate::test_rt::TestRuntime;
+use crate::trace::TraceContext;
 
 mod faults;
 mod go_seed;
 mod keep_alive;
 mod stopping;
+mod traces;
 
 const SOON: Duration = Duration::from_secs(10);
 const MAX_VALUE: usize = 5 * 1024 * 1024;
@@ -47,6 +49,7 @@ struct Fake {
     fingerprints: AtomicUsize,
     whole_groups: AtomicUsize,
     released: AtomicBool,
+    traces: Mutex<Vec<TraceContext>>,
 }
 
 struct OnDrop<'a>(&'a AtomicUsize);
@@ -83,7 +86,14 @@ impl PeerService for Fake {
         })
     }
 
-    async fn get(&self, _: &str, (key, hash): (&[u8], u64), _: Option<Duration>) -> Result<Served, Failure> {
+    async fn get(
+        &self,
+        _: &str,
+        (key, hash): (&[u8], u64),
+        _: Option<Duration>,
+        trace: Option<&TraceContext>,
+    ) -> Result<Served, Failure> {
+        self.traces.lock().expect("no test panics there").extend(trace.cloned());
         assert_eq!(hash, hash_of(key));
         self.started.fetch_add(1, Ordering::SeqCst);
         let _guard = OnDrop(&self.dropped);
@@ -109,6 +119,10 @@ impl PeerService for Fake {
                 Ok(())
             }
         }
+    }
+
+    fn is_traced(&self) -> bool {
+        true
     }
 
     fn note_peer(&self, _from: &str) {}
@@ -164,7 +178,7 @@ impl Node {
 impl PeerChannel {
     /// Asks for one key, whether or not it is accepted meanwhile.
     async fn get_one(&self, group: &str, key: &[u8], limit: Duration) -> Result<Value, PeerFault> {
-        self.get(group, key, limit, || ()).await
+        self.get(group, key, (limit, None), || ()).await
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use async_std::task::sleep;
 use futures_util::FutureExt;
 pub(super) use groupcache_runtime::in_words as chain;
+use groupcache_runtime::trace::TraceIds;
 use groupcache_runtime::{
     EtcdConfig, EtcdRegistry, GroupBuilder, GroupError, LinkConfig, MemoryRegistry, OnAbandoned, Placement,
     Runtime, ServerBuilder, StartError,
@@ -40,6 +41,7 @@ pub(super) struct Options {
     pub(super) max_value: Option<usize>,
     pub(super) max_key: Option<usize>,
     pub(super) on_abandoned: OnAbandoned,
+    pub(super) tracing: bool,
     pub(super) group: GroupOptions,
 }
 
@@ -63,6 +65,7 @@ impl Default for Options {
             max_value: None,
             max_key: None,
             on_abandoned: OnAbandoned::Finish,
+            tracing: false,
             group: GroupOptions::default(),
         }
     }
@@ -117,6 +120,9 @@ impl Setting for ServerSetting<'_> {
             Some(registry) => builder.registry(registry.of::<R>()),
             None => builder.peers(options.peers.iter().flatten()),
         };
+        if options.tracing {
+            builder = builder.tracing(Arc::new(TraceIds::new()));
+        }
         if let Some(listen) = &options.listen {
             builder = builder.listen(listen);
         }

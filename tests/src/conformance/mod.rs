@@ -26,6 +26,7 @@ pub mod partition;
 mod realm;
 pub mod registry_faults;
 pub mod removal;
+pub mod traces;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -244,6 +245,11 @@ macro_rules! conformance {
                 replies_without_an_answer_for_ever_end_with_the_callers_patience
                 what_is_said_after_the_last_answer_is_not_listened_to
                 the_owner_is_told_the_time_that_is_left_less_a_margin
+            ]
+            traces: [
+                a_get_is_one_trace_up_to_the_owners_origin
+                keys_that_leave_in_one_message_keep_their_own_traces
+                a_node_that_does_not_trace_serves_one_that_does_and_the_other_way_round
             ]
             registry_faults: [
                 an_etcd_that_dies_and_comes_back_is_missed_by_no_caller

@@ -3,6 +3,21 @@
 use super::*;
 
 #[test]
+fn the_flights_that_are_asked_for_are_told_until_they_are_carried_out() {
+    let mut bench = Bench::new(2, |_| {});
+    let mine = key_owned_by(bench.shard.ring(), &[ME]);
+    let theirs = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);
+    bench.wait(&mine, 1);
+    bench.wait(&theirs, 2);
+    bench.wait(&theirs, 3);
+    let asked: Vec<_> = bench.out.flights_asked().collect();
+    let (load, _) = bench.take_load();
+    let (_, fetch, ..) = bench.take_fetch();
+    assert_eq!(asked, [load, fetch], "who joins asks for nothing");
+    assert_eq!(bench.out.flights_asked().count(), 0);
+}
+
+#[test]
 fn the_owner_is_asked_and_its_value_becomes_a_hot_copy_for_no_longer_than_the_owner_keeps_it() {
     let mut bench = Bench::new(3, |config| config.hot_ttl = 30 * SECOND);
     let k = key_owned_by(bench.shard.ring(), &[PeerId::new(1)]);

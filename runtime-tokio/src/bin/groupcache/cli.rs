@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use groupcache_core::Placement;
 
 pub(crate) use self::look::{BenchArgs, TopArgs, WhyArgs};
@@ -53,6 +53,8 @@ HTTP side:
   GET /-/ring          members and their shares, as JSON
   GET /-/live          what the page shows, as JSON
   GET /-/why/GROUP/KEY what is known of a key, as JSON
+  GET /metrics         everything that is counted and timed, for Prometheus;
+                       also at /-/metrics
 
 A key is the rest of the path, percent-decoded once; it may contain slashes.
 The header x-groupcache-owner names the member that owns it.
@@ -230,9 +232,22 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "GROUPCACHE_HOT_KEYS", default_value = "1", value_name = "N", value_parser = hot_keys)]
     pub(crate) hot_keys: HotKeys,
 
+    /// Whether what is no hit gets spans in the log, and carries W3C trace context: from an HTTP request's `traceparent`, to other nodes, to an HTTP origin.
+    #[arg(long, env = "GROUPCACHE_TRACING", default_value = "off", value_name = "HOW")]
+    pub(crate) tracing: Tracing,
+
     /// How long stopping waits for what is in progress.
     #[arg(long, env = "GROUPCACHE_DRAIN", default_value = "5s", value_name = "DURATION", value_parser = duration)]
     pub(crate) drain: Duration,
+}
+
+/// What `--tracing` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tracing {
+    /// No spans, and nothing is passed on.
+    Off,
+    /// Spans, and W3C trace context. Where a request has none, a trace begins.
+    W3c,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod http;
 mod live;
+mod metrics;
 mod node;
 mod offline;
 mod origin;

@@ -1,11 +1,12 @@
 //! From the command line to a server with its groups.
 
-#[cfg(feature = "etcd")]
 use std::sync::Arc;
 
 use groupcache_tokio::Server;
+use groupcache_tokio::trace::TraceIds;
 
-use crate::cli::ServeArgs;
+use crate::cli::{ServeArgs, Tracing};
+use crate::metrics::Exporter;
 use crate::origin::{Limits, Origins};
 use crate::report::{Exit, chain};
 
@@ -13,11 +14,11 @@ use crate::report::{Exit, chain};
 ///
 /// # Errors
 /// What the command line asks for does not fit together, or a source cannot be opened.
-pub(crate) async fn build(args: &ServeArgs) -> Result<Server, Exit> {
+pub(crate) async fn build(args: &ServeArgs, exporter: &Exporter) -> Result<Server, Exit> {
     let max_value = usize::try_from(args.max_value.as_u64()).map_err(|_| {
         Exit::usage(format!("--max-value {} is more than this machine can hold", args.max_value))
     })?;
-    let server = server(args, max_value).await?;
+    let server = server(args, max_value, exporter).await?;
     let mut origins = Origins::new(Limits { max_value, stall: args.origin_stall });
     for group in &args.groups {
         let refused = |why: String| Exit::start(format!("group `{}`: {why}", group.name));
@@ -41,8 +42,9 @@ pub(crate) async fn build(args: &ServeArgs) -> Result<Server, Exit> {
 }
 
 #[allow(clippy::unused_async)] // Only etcd has something to wait for.
-async fn server(args: &ServeArgs, max_value: usize) -> Result<Server, Exit> {
-    let mut builder = Server::builder()
+async fn server(args: &ServeArgs, max_value: usize, exporter: &Exporter) -> Result<Server, Exit> {
+    let mut builder = exporter
+        .record(Server::builder())
         .addr(&args.addr)
         .placement(args.placement)
         .weight(args.weight)
@@ -54,6 +56,9 @@ async fn server(args: &ServeArgs, max_value: usize) -> Result<Server, Exit> {
         .registry_timeout(args.registry_timeout);
     if let Some(one_in) = args.hot_keys.0 {
         builder = builder.hot_keys(one_in.get());
+    }
+    if args.tracing == Tracing::W3c {
+        builder = builder.tracing(Arc::new(TraceIds::new()));
     }
     if let Some(listen) = &args.listen {
         builder = builder.listen(listen);

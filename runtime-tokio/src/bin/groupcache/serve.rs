@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::cli::ServeArgs;
 use crate::http::{self, Front};
+use crate::metrics::Exporter;
 use crate::node;
 use crate::report::{Exit, chain, print};
 use crate::signals::Signals;
@@ -21,9 +22,12 @@ use crate::signals::Signals;
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Exit> {
     let mut signals =
         Signals::listen().map_err(|error| Exit::start(format!("cannot listen for signals: {error}")))?;
-    let server = node::build(&args).await?;
+    let exporter = Exporter::new()?;
+    let server = node::build(&args, &exporter).await?;
+    // It ends with the runtime.
+    tokio::spawn(exporter.clone().keep_up());
     // Before the node joins its ring: one that cannot serve must not be found by others.
-    let side = HttpSide::start(&args, server.clone()).await?;
+    let side = HttpSide::start(&args, server.clone(), exporter).await?;
     let started = tokio::select! {
         started = server.start() => started.map_err(|error| Exit::start(format!("cannot start: {}", chain(&error)))),
         signal = signals.next() => {
@@ -71,11 +75,11 @@ struct HttpSide {
 const GRACE: Duration = Duration::from_secs(2);
 
 impl HttpSide {
-    async fn start(args: &ServeArgs, server: Server) -> Result<Self, Exit> {
+    async fn start(args: &ServeArgs, server: Server, exporter: Exporter) -> Result<Self, Exit> {
         let refused = |error| Exit::start(format!("cannot listen for HTTP on {}: {error}", args.http));
         let listener = TcpListener::bind(&args.http).await.map_err(refused)?;
         let addr = listener.local_addr().map_err(refused)?;
-        let front = Arc::new(Front::new(server));
+        let front = Arc::new(Front::new(server, exporter));
         let (end, ended) = oneshot::channel::<()>();
         let ended = async { drop(ended.await) };
         let serving =

@@ -155,7 +155,7 @@ async fn a_peer_of_another_make_is_not_pinged_and_its_slow_answer_arrives() {
             let count = || {
                 accepted.fetch_add(1, Ordering::SeqCst);
             };
-            peer.get("g", b"held", SOON, count).await
+            peer.get("g", b"held", (SOON, None), count).await
         }
     });
     // The peer shows that it lives as often as it is asked; that the call is accepted is said once.
@@ -175,7 +175,7 @@ async fn many_slow_calls_to_a_peer_of_another_make_share_one_keep_alive_call() {
     let before = asked.load(Ordering::SeqCst);
     let (accepted, calls) = (AtomicUsize::new(0), 50);
     let held = (0..calls).map(|_| {
-        peer.get("g", b"held", SOON, || {
+        peer.get("g", b"held", (SOON, None), || {
             accepted.fetch_add(1, Ordering::SeqCst);
         })
     });
@@ -198,7 +198,7 @@ async fn a_call_to_a_peer_of_another_make_is_accepted_before_a_short_patience_en
     let count = || {
         accepted.fetch_add(1, Ordering::SeqCst);
     };
-    assert!(peer.get("g", b"hang", 4 * QUICK, count).await.is_err());
+    assert!(peer.get("g", b"hang", (4 * QUICK, None), count).await.is_err());
     assert_eq!(accepted.load(Ordering::SeqCst), 1);
     assert!(!peer.is_closed());
 }

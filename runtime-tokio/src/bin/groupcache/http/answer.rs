@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use groupcache_core::Level;
 use groupcache_runtime::{Error, ErrorKind};
+use groupcache_tokio::trace::TraceContext;
 use groupcache_tokio::{Group, Server};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use super::body::Frames;
 use super::page::for_people;
 use super::route::{BadPath, Route};
+use crate::metrics::{self, Exporter};
 use crate::report;
 
 const LEVEL: HeaderName = HeaderName::from_static("x-groupcache");
@@ -22,13 +24,14 @@ const OWNER: HeaderName = HeaderName::from_static("x-groupcache-owner");
 /// The node as HTTP clients see it.
 pub(crate) struct Front {
     server: Server,
+    exporter: Exporter,
     stopping: AtomicBool,
 }
 
 impl Front {
     /// A front of `server`: of all the groups it has.
-    pub(crate) const fn new(server: Server) -> Self {
-        Self { server, stopping: AtomicBool::new(false) }
+    pub(crate) const fn new(server: Server, exporter: Exporter) -> Self {
+        Self { server, exporter, stopping: AtomicBool::new(false) }
     }
 
     /// From now on the node says that it is not ready, so that load balancers turn away before it stops.
@@ -40,14 +43,20 @@ impl Front {
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Frames> {
         let (method, uri) = (request.method(), request.uri());
         let response = match Route::parse(uri.path(), uri.query()) {
-            Ok(Route::Key { group, key }) => self.answer_key(method, &group, &key).await,
+            Ok(Route::Key { group, key }) => {
+                let answering = self.answer_key(method, &group, &key);
+                match TraceContext::from_headers(request.headers()) {
+                    Some(context) => context.scope(answering).await,
+                    None => answering.await,
+                }
+            }
             Ok(Route::Why { group, key }) => self.explain(method, &group, &key),
             Ok(page) => self.answer_page(method, &page),
             Err(BadPath::Unknown) => refusal(
                 StatusCode::NOT_FOUND,
                 "no_such_path",
-                "there is nothing here: values are at /GROUP/KEY, the node's own pages at /, /-/healthz, /-/readyz, /-/stats, /-/ring, \
-                 /-/live and /-/why/GROUP/KEY",
+                "there is nothing here: values are at /GROUP/KEY, the node's own pages at /, /-/healthz, /-/readyz, /-/stats, /-/metrics, \
+                 /-/ring, /-/live and /-/why/GROUP/KEY",
             ),
             Err(BadPath::NotUtf8) => invalid_key("the key is not UTF-8"),
             Err(BadPath::Query) => invalid_key("a query is no part of a key: encode `?` as %3F"),
@@ -75,6 +84,13 @@ impl Front {
             Route::Stats => serialized(&self.server.stats()),
             Route::Ring => serialized(&self.server.ring()),
             Route::Live => serialized(&self.server.live()),
+            Route::Metrics => {
+                let mut response =
+                    Response::new(Frames::from(Bytes::from(self.exporter.render(&self.server))));
+                let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) enum Route<'a> {
         /// As in [`Key`](Self::Key).
         key: Cow<'a, str>,
     },
+    /// `/metrics`, where Prometheus looks by itself, and `/-/metrics`.
+    Metrics,
     /// `/{group}/{key...}`.
     Key {
         /// The group's name. Whether there is such a group is not said here.
@@ -51,12 +53,17 @@ impl<'a> Route<'a> {
     /// once: `%252e` is the key `%2e`.
     pub(super) fn parse(path: &'a str, query: Option<&str>) -> Result<Self, BadPath> {
         let path = path.strip_prefix('/').ok_or(BadPath::Unknown)?;
+        // No group is without a key: the path is free.
+        if path == "metrics" {
+            return Ok(Self::Metrics);
+        }
         let (group, key) = path.split_once('/').unwrap_or((path, ""));
         match (group, key) {
             ("-", "healthz") => Ok(Self::Health),
             ("-", "readyz") => Ok(Self::Ready),
             ("-", "stats") => Ok(Self::Stats),
             ("-", "ring") => Ok(Self::Ring),
+            ("-", "metrics") => Ok(Self::Metrics),
             ("-", "live") => Ok(Self::Live),
             ("-", page) => {
                 let about = page.strip_prefix("why/").ok_or(BadPath::Unknown)?;
@@ -128,9 +135,16 @@ mod tests {
         let why = Route::Why { group: "g".into(), key: "a/b c".into() };
         assert_eq!(Route::parse("/-/why/g/a/b%20c", None), Ok(why));
         assert_eq!(Route::parse("/-/why/g/a", Some("b")), Err(BadPath::Query));
+        assert_eq!(Route::parse("/-/metrics", None), Ok(Route::Metrics));
         for unknown in ["/-/nothing", "/-/", "/-", "/-/why", "//", "//x", "*", ""] {
             assert_eq!(Route::parse(unknown, None), Err(BadPath::Unknown), "{unknown}");
         }
+    }
+
+    #[test]
+    fn metrics_are_where_prometheus_looks_and_a_group_of_that_name_has_its_keys() {
+        assert_eq!(Route::parse("/metrics", Some("x=1")), Ok(Route::Metrics));
+        assert!(matches!(Route::parse("/metrics/k", None), Ok(Route::Key { key, .. }) if key == "k"));
     }
 
     #[test]

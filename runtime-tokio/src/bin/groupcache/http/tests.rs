@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{Front, Limits, serve};
+use crate::metrics::Exporter;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -55,12 +56,14 @@ impl Node {
     }
 
     async fn new(limits: Limits) -> Self {
-        let builder = Server::builder().addr("127.0.0.1:0").load_timeout(Duration::from_secs(2)).hot_keys(1);
+        let exporter = Exporter::new().expect("good buckets");
+        let builder = exporter.record(Server::builder()).hot_keys(1);
+        let builder = builder.addr("127.0.0.1:0").load_timeout(Duration::from_secs(2));
         let server = builder.build().expect("a server");
         server.new_group("g", load).expect("a group");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let front = Arc::new(Front::new(server.clone()));
+        let front = Arc::new(Front::new(server.clone(), exporter));
         let (end, ended) = oneshot::channel::<()>();
         let ended = async { drop(ended.await) };
         let task = tokio::spawn(serve(listener, Arc::clone(&front), limits, PATIENCE, ended));

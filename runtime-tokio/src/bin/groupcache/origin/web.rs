@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use groupcache_tokio::trace::TraceContext;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT_ENCODING, TRANSFER_ENCODING};
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, TRANSFER_ENCODING};
 use reqwest::{Response, StatusCode, Url, Version, redirect};
 
 use super::{Fault, Load, OriginError};
@@ -57,7 +58,11 @@ impl Web {
     /// Asks the origin for `key`.
     pub(crate) async fn load(&self, key: &str) -> Load {
         let url = self.url(key)?;
-        let request = self.client.get(url).header(ACCEPT_ENCODING, "identity");
+        let mut headers = HeaderMap::new();
+        if let Some(trace) = TraceContext::current() {
+            trace.set_headers(&mut headers);
+        }
+        let request = self.client.get(url).header(ACCEPT_ENCODING, "identity").headers(headers);
         let response = request.send().await.map_err(|error| self.no_answer(error))?;
         match response.status() {
             StatusCode::OK => self.body(response).await,
