@@ -13,7 +13,7 @@ use self::keys::Keys;
 use self::report::Report;
 use self::run::Bench;
 use crate::cli::BenchArgs;
-use crate::client::{Connection, Target};
+use crate::client::{NodeConnection, Target};
 use crate::report::{Exit, chain, print};
 
 /// Runs the load, and prints the figures.
@@ -27,7 +27,7 @@ pub(crate) async fn run(args: &BenchArgs) -> Result<(), Exit> {
     for node in &nodes {
         let target = Target::of(node)?;
         // Found out before the clock runs, and with the reason.
-        match tokio::time::timeout(node.timeout, Connection::open(&target)).await {
+        match tokio::time::timeout(node.timeout, NodeConnection::open(&target)).await {
             Ok(Ok(_)) => targets.push(target),
             Ok(Err(error)) => {
                 return Err(Exit::other(format!("cannot talk to {}: {}", node.node, chain(&*error))));

@@ -261,6 +261,7 @@ pub(crate) struct ServeArgs {
     /// Whether what is no hit gets spans in the log, and carries W3C trace context: from an HTTP request's `traceparent`, to other nodes, to an HTTP origin.
     #[arg(long, env = "GROUPCACHE_TRACING", default_value = "off", value_name = "HOW")]
     pub(crate) tracing: Tracing,
+
     /// Count one look-up in N, to show which keys are looked up most; `off` counts none.
     #[arg(long, env = "GROUPCACHE_HOT_KEYS", default_value = "1", value_name = "N", value_parser = hot_keys)]
     pub(crate) hot_keys: HotKeys,

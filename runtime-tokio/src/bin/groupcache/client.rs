@@ -70,7 +70,7 @@ pub(crate) async fn ask(node: &NodeArgs, method: Method, path: &str) -> Result<B
 }
 
 async fn exchange(to: &Target, method: Method, path: &str) -> Result<(StatusCode, Bytes), Trouble> {
-    let answer = Connection::open(to).await?.ask(method, path).await?;
+    let answer = NodeConnection::open(to).await?.ask(method, path).await?;
     Ok((answer.status(), answer.into_body()))
 }
 
@@ -112,7 +112,7 @@ pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// A connection to a node, for one request after the other.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct NodeConnection {
     authority: String,
     token: Option<HeaderValue>,
     sender: http1::SendRequest<Empty<Bytes>>,
@@ -120,7 +120,7 @@ pub(crate) struct Connection {
     driver: JoinHandle<()>,
 }
 
-impl Connection {
+impl NodeConnection {
     /// Connects to a node.
     ///
     /// # Errors
@@ -153,7 +153,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for NodeConnection {
     fn drop(&mut self) {
         self.driver.abort();
     }

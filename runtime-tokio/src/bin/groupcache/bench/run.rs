@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::keys::Keys;
 use super::tally::Tally;
 use crate::cli::BenchArgs;
-use crate::client::{Connection, Target, path_of};
+use crate::client::{NodeConnection, Target, path_of};
 use crate::report::Exit;
 use crate::signals::Signals;
 
@@ -157,7 +157,7 @@ struct Worker {
     bench: Arc<Bench>,
     /// Which of the nodes it is to.
     target: usize,
-    connection: Option<Connection>,
+    connection: Option<NodeConnection>,
     tally: Tally,
 }
 
@@ -207,8 +207,9 @@ impl Worker {
 
     async fn ask(&mut self, path: &str) -> Result<Response<Bytes>, &'static str> {
         if self.connection.is_none() {
-            self.connection =
-                Some(Connection::open(&self.bench.targets[self.target]).await.map_err(|_| "unreachable")?);
+            self.connection = Some(
+                NodeConnection::open(&self.bench.targets[self.target]).await.map_err(|_| "unreachable")?,
+            );
         }
         let connection = self.connection.as_mut().ok_or("unreachable")?;
         connection.ask(Method::GET, path).await.map_err(|_| "broken_connection")

@@ -136,6 +136,7 @@ mod tests {
         let why = Route::Why { group: "g".into(), key: "a/b c".into() };
         assert_eq!(Route::parse("/-/why/g/a/b%20c", None), Ok(why));
         assert_eq!(Route::parse("/-/why/g/a", Some("b")), Err(BadPath::Query));
+        assert_eq!(Route::parse("/-/metrics", None), Ok(Route::Metrics));
         for unknown in ["/-/nothing", "/-/", "/-", "/-/why", "//", "//x", "*", ""] {
             assert_eq!(Route::parse(unknown, None), Err(BadPath::Unknown), "{unknown}");
         }
