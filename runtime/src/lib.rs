@@ -41,14 +41,16 @@ mod view;
 pub use builder::{DEFAULT_ADDR, ServerBuilder};
 pub use error::{Error, ErrorKind};
 pub use group::{Group, GroupBuilder, Lookup, RemoveReport};
-pub use groupcache_core::{ConfigError, Eviction, Level, LinkConfig, OnAbandoned, Placement, in_words};
+pub use groupcache_core::{
+    ConfigError, Eviction, Level, LinkConfig, MetaTooLong, OnAbandoned, Placement, in_words,
+};
 #[cfg(feature = "etcd")]
 pub use registry::{EtcdConfig, EtcdRegistry, EtcdUser};
 pub use registry::{
     Granted, KeepAlive, Listing, MemoryRegistry, Registration, Registry, RegistryError, StaticRegistry,
 };
 pub use report::{MemberView, RingView, Stats};
-pub use retriever::{Loaded, RetrieveError, Retriever};
+pub use retriever::{Loaded, RetrieveError, Retriever, Revalidated};
 pub use rt::{BoxFuture, Connection, Listener, Runtime};
 pub use secure::Security;
 pub use server::{GroupError, Server, StartError, Status, StopReport};

@@ -25,7 +25,7 @@ impl World {
         self.stirs += u64::from(!matches!(intent, Intent::Registry(_)));
         self.trace.line(self.now, Some(index), || format!("wants {intent:?}"));
         match intent {
-            Intent::Load { flight, attempt, key, deadline } => {
+            Intent::Load { flight, attempt, key, deadline, .. } => {
                 self.trace.note(&[1, u64::from(attempt.index()), deadline.as_nanos()]);
                 self.load(index, (flight, attempt), &key, deadline);
             }
