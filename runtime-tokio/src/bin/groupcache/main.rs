@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod client;
 mod config;
+mod head;
 mod http;
 mod node;
 mod offline;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use groupcache_tokio::Server;
 
 use crate::cli::ServeArgs;
-use crate::origin::{Limits, Origins};
+use crate::origin::{Keeping, Limits, Origins};
 use crate::report::{Exit, chain};
 
 /// Builds a server, not yet started, and its groups.
@@ -18,7 +18,8 @@ pub(crate) async fn build(args: &ServeArgs) -> Result<Server, Exit> {
         Exit::usage(format!("--max-value {} is more than this machine can hold", args.max_value))
     })?;
     let server = server(args, max_value).await?;
-    let mut origins = Origins::new(Limits { max_value, stall: args.origin_stall });
+    let keeping = Keeping { most: args.ttl, revalidates: !args.revalidate_for.is_zero() };
+    let mut origins = Origins::new(Limits { max_value, stall: args.origin_stall, keeping });
     for group in &args.groups {
         let refused = |why: String| Exit::start(format!("group `{}`: {why}", group.name));
         if server.group(&group.name).is_some() {
@@ -30,6 +31,7 @@ pub(crate) async fn build(args: &ServeArgs) -> Result<Server, Exit> {
             .negative_ttl(args.negative_ttl)
             .stale_while_revalidate(args.stale_while_revalidate)
             .stale_if_error(args.stale_if_error)
+            .revalidate_for(args.revalidate_for)
             .retriever(origin);
         if let Some(ttl) = args.ttl {
             builder = builder.ttl(ttl);

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use groupcache_core::Level;
 use groupcache_runtime::{Error, ErrorKind};
 use groupcache_tokio::{Group, Server};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::body::Frames;
 use super::route::{BadPath, Route};
+use super::value;
 use crate::report;
 
 const LEVEL: HeaderName = HeaderName::from_static("x-groupcache");
@@ -38,8 +39,8 @@ impl Front {
     /// Answers one request. Its body, if any, is not read.
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Frames> {
         let (method, uri) = (request.method(), request.uri());
-        let response = match Route::parse(uri.path(), uri.query()) {
-            Ok(Route::Key { group, key }) => self.answer_key(method, &group, &key).await,
+        let mut response = match Route::parse(uri.path(), uri.query()) {
+            Ok(Route::Key { group, key }) => self.answer_key((method, request.headers()), &group, &key).await,
             Ok(page) => self.answer_page(method, &page),
             Err(BadPath::Unknown) => refusal(
                 StatusCode::NOT_FOUND,
@@ -49,6 +50,8 @@ impl Front {
             Err(BadPath::NotUtf8) => invalid_key("the key is not UTF-8"),
             Err(BadPath::Query) => invalid_key("a query is no part of a key: encode `?` as %3F"),
         };
+        // What a value is, its origin says: no client is to guess otherwise from its bytes.
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), "answered");
         response
     }
@@ -71,7 +74,12 @@ impl Front {
         }
     }
 
-    async fn answer_key(&self, method: &Method, name: &str, key: &str) -> Response<Frames> {
+    async fn answer_key(
+        &self,
+        (method, headers): (&Method, &HeaderMap),
+        name: &str,
+        key: &str,
+    ) -> Response<Frames> {
         if !matches!(*method, Method::GET | Method::HEAD | Method::DELETE) {
             return method_not_allowed("GET, HEAD, DELETE");
         }
@@ -84,7 +92,7 @@ impl Front {
         }
         let mut response = match *method {
             Method::DELETE => remove(&group, key).await,
-            _ => get(&group, key).await,
+            _ => get((method, headers), &group, key).await,
         };
         if let Some(owner) = group.owner(key).and_then(|owner| HeaderValue::try_from(owner).ok()) {
             response.headers_mut().insert(OWNER, owner);
@@ -93,7 +101,7 @@ impl Front {
     }
 }
 
-async fn get(group: &Group, key: &str) -> Response<Frames> {
+async fn get((method, headers): (&Method, &HeaderMap), group: &Group, key: &str) -> Response<Frames> {
     let found = match group.lookup(key).await {
         Ok(found) => found,
         Err(error) => return failure(&error),
@@ -104,8 +112,7 @@ async fn get(group: &Group, key: &str) -> Response<Frames> {
         Level::Peer => "peer",
         Level::Origin => "load",
     };
-    let mut response = Response::new(Frames::from(found.value.into_bytes()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    let mut response = value::answer(method, headers, found);
     response.headers_mut().insert(LEVEL, HeaderValue::from_static(level));
     response
 }
