@@ -61,6 +61,7 @@
 //! |---|---|
 //! | `gets`, `main_hits`, `hot_hits` | the hit ratio: hits by gets |
 //! | `loads`, `load_errors`, `load_not_found` | what the origin bears, and how it bears it |
+//! | `revalidations` | loads that took the expired value along, to hear that it has not changed |
 //! | `loads_deduplicated` | callers who did not have to ask the origin because somebody had |
 //! | `peer_fetches`, `peer_errors`, `peer_breaker_opened` | traffic between members, and how it fares |
 //! | `evictions`, `bytes`, `budget` | whether the budget is large enough |

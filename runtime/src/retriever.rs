@@ -19,6 +19,37 @@ use crate::view::ByteView;
 ///
 /// Every `Fn(String) -> impl Future<Output = Result<V, E>>` is a retriever: `V` is anything that turns into [`Loaded`] (`Vec<u8>`,
 /// `String`, `Bytes`, ...), `E` anything that turns into [`RetrieveError`] (that is, any error).
+///
+/// One that can tell whether a value has changed, without sending it, is written out:
+///
+/// ```
+/// use groupcache_runtime::{ByteView, Loaded, RetrieveError, Retriever, Revalidated};
+/// # struct Row { bytes: Vec<u8>, version: u64 }
+/// # struct Database;
+/// # impl Database {
+/// #     async fn row(&self, _: &str) -> std::io::Result<Row> { Ok(Row { bytes: Vec::new(), version: 1 }) }
+/// #     async fn version(&self, _: &str) -> std::io::Result<u64> { Ok(1) }
+/// # }
+///
+/// struct Rows(Database);
+///
+/// #[async_trait::async_trait]
+/// impl Retriever for Rows {
+///     async fn retrieve(&self, key: &str) -> Result<Loaded, RetrieveError> {
+///         let row = self.0.row(key).await?;
+///         Ok(Loaded::with_meta(&row.bytes, &row.version.to_le_bytes())?)
+///     }
+///
+///     async fn revalidate(&self, key: &str, stale: &ByteView) -> Result<Revalidated, RetrieveError> {
+///         if self.0.version(key).await?.to_le_bytes() == stale.meta() {
+///             return Ok(Revalidated::Unchanged { ttl: None });
+///         }
+///         self.retrieve(key).await.map(Revalidated::Changed)
+///     }
+/// }
+/// ```
+///
+/// Its group says for how long after their time values are [held for that](crate::GroupBuilder::revalidate_for).
 #[async_trait]
 pub trait Retriever: Send + Sync + 'static {
     /// Loads `key`.

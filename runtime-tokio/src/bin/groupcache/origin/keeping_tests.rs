@@ -122,7 +122,8 @@ async fn what_not_modified_says_anew_replaces_what_was_said_and_the_bytes_stay()
 async fn not_modified_without_a_word_on_time_repeats_the_time_before() {
     // The first says it by a date, in whole seconds.
     let expires = httpdate::fmt_http_date(SystemTime::now() + MINUTE + Duration::from_millis(999));
-    let (dated, _, _) = again(&format!("etag: \"1\"\r\nexpires: {expires}\r\n"), not_modified(""), None).await;
+    let (dated, _, _) =
+        again(&format!("etag: \"1\"\r\nexpires: {expires}\r\n"), not_modified(""), None).await;
     let Again::Unchanged { ttl } = dated else { panic!("{dated:?}") };
     assert_about(ttl, 61);
     let (silent, _, _) = again("etag: \"1\"\r\n", not_modified(""), None).await;

@@ -46,7 +46,7 @@ pub(super) fn client(stall: Duration) -> Result<reqwest::Client, reqwest::Error>
 /// 200 is a value; 404 and 410 are "not found"; every other status is a failure, redirects included: following one could lead to another host, and
 /// would hide from the ring what is asked for. The value is the body as it was sent, and it is taken only when it is known to be whole: as long as
 /// announced, or ended by its last chunk. How long it is kept is the origin's to say, as to any shared cache; what must not be kept is given to
-/// those who wait for it. No field of a client's request goes to the origin, so that a key has one value, whoever asks for it.
+/// those who wait for it. A name and a password in the prefix are the node's own: what they are shown is for all who ask the node. No field of a client's request goes to the origin, so that a key has one value, whoever asks for it.
 #[derive(Debug)]
 pub(crate) struct Web {
     client: reqwest::Client,
