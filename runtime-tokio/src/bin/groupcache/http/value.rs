@@ -92,19 +92,19 @@ fn precondition(request: &HeaderMap, head: &Head) -> Precondition {
         if !names(request, &IF_MATCH, head.get(&ETAG), is_same_to_the_byte) {
             return Precondition::Failed;
         }
-    } else if let (Some(since), Some(modified)) = (since(IF_UNMODIFIED_SINCE), modified) {
-        if modified > since {
-            return Precondition::Failed;
-        }
+    } else if let (Some(since), Some(modified)) = (since(IF_UNMODIFIED_SINCE), modified)
+        && modified > since
+    {
+        return Precondition::Failed;
     }
     if request.contains_key(IF_NONE_MATCH) {
         if names(request, &IF_NONE_MATCH, head.get(&ETAG), same_tag) {
             return Precondition::NotModified;
         }
-    } else if let (Some(since), Some(modified)) = (since(IF_MODIFIED_SINCE), modified) {
-        if modified <= since {
-            return Precondition::NotModified;
-        }
+    } else if let (Some(since), Some(modified)) = (since(IF_MODIFIED_SINCE), modified)
+        && modified <= since
+    {
+        return Precondition::NotModified;
     }
     Precondition::Holds
 }

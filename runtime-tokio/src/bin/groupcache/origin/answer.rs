@@ -12,7 +12,7 @@ use crate::head::Head;
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(super) bytes: Bytes,
-    pub(super) head: Head,
+    pub(super) head: Box<Head>,
     /// `None`: as long as its group says. Zero: not at all.
     pub(super) ttl: Option<Duration>,
     /// Whether it must not be given out once it has expired.

@@ -89,7 +89,7 @@ impl Files {
             if whole && Shape::of(&file)? == before {
                 let mut head = head_of(path, &before, value.len(), began);
                 head.kept = self.keeping.most;
-                return Ok(Answer { bytes: value.into(), head, ttl: None, fresh_only: false });
+                return Ok(Answer { bytes: value.into(), head: head.into(), ttl: None, fresh_only: false });
             }
         }
         Err(Fault::Changed.into())

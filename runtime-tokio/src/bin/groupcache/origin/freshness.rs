@@ -132,7 +132,7 @@ fn lifetime(control: &Control, headers: &HeaderMap, now: SystemTime) -> Option<D
     let mut lines = headers.get_all(EXPIRES).iter();
     let expires = lines.next()?;
     // Anything but a date, as `0`, means that it has expired; so do two of them.
-    let expires = expires.to_str().ok().filter(|_| lines.next().is_none()).and_then(|text| date(text));
+    let expires = expires.to_str().ok().filter(|_| lines.next().is_none()).and_then(date);
     let made = dated(headers).unwrap_or(now);
     Some(expires.and_then(|expires| expires.duration_since(made).ok()).unwrap_or_default())
 }

@@ -115,7 +115,7 @@ impl Web {
         let freshness = Freshness::of(response.headers(), SystemTime::now(), delay);
         let ttl = self.note_ttl(&mut head, &freshness);
         let bytes = self.body(response).await?.into();
-        Ok(Answer { bytes, head, ttl, fresh_only: freshness.fresh_only })
+        Ok(Answer { bytes, head: head.into(), ttl, fresh_only: freshness.fresh_only })
     }
 
     /// What "not modified" makes of an expired value. What it does not say is as it was.
@@ -136,7 +136,7 @@ impl Web {
             return Again::Unchanged { ttl };
         }
         let bytes = stale.clone().into_bytes();
-        Again::Changed(Answer { bytes, head, ttl, fresh_only: freshness.fresh_only })
+        Again::Changed(Answer { bytes, head: head.into(), ttl, fresh_only: freshness.fresh_only })
     }
 
     /// How long a value may be kept. Notes it beside the value, in whole seconds, so that who answers with it can tell its age.
