@@ -183,7 +183,7 @@ impl Host {
 
     fn execute(&mut self, intent: Intent) {
         match intent {
-            Intent::Load { flight, attempt, key, deadline } => {
+            Intent::Load { flight, attempt, key, deadline, .. } => {
                 self.workers.load(flight, attempt, key, deadline)
             }
             Intent::AbortLoad { flight } => self.workers.abort(flight),

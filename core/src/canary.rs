@@ -74,6 +74,8 @@ canaries! {
     NegativeInMainShare,
     /// An expired value is given out however old it is.
     StaleWithoutCeiling,
+    /// An expired value is given out though it is one that must be fresh.
+    FreshOnlyIgnored,
 
     // The cache.
     /// A share takes one byte more than its budget.

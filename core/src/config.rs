@@ -161,6 +161,9 @@ pub struct GroupConfig {
     /// How long after its expiry the owner still answers with a value when loading it anew has failed or taken too long. Zero, the default, never
     /// does. A hard ceiling as well. "Not found" is an answer and no failure: it is passed on.
     pub stale_if_error: Duration,
+    /// How long after its expiry the owner still holds a value for the origin to say that it has not changed: a load gets it as
+    /// [`Intent::Load::stale`](crate::Intent::Load), and may answer with it. Nobody else gets it by this. Zero, the default, never does.
+    pub revalidate_for: Duration,
     /// Loads of this group in progress in one shard, at most. Default 1,024.
     pub max_loads: NonZeroU32,
 }
@@ -175,6 +178,7 @@ impl Default for GroupConfig {
             negative_ttl: Duration::from_secs(1),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
+            revalidate_for: Duration::ZERO,
             max_loads: DEFAULT_MAX_LOADS,
         }
     }
@@ -197,7 +201,7 @@ impl GroupConfig {
 
     /// How long an entry is of any use after it has expired.
     pub(crate) fn afterlife(&self) -> Duration {
-        self.stale_while_revalidate.max(self.stale_if_error)
+        self.stale_while_revalidate.max(self.stale_if_error).max(self.revalidate_for)
     }
 }
 

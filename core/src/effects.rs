@@ -28,6 +28,9 @@ pub enum Intent {
         key: Key,
         /// After this nobody wants the result.
         deadline: Instant,
+        /// What the key had until it expired, where its group [holds that](crate::GroupConfig::revalidate_for). An origin that finds it unchanged answers
+        /// with it and a new TTL, and nothing is copied. What was removed meanwhile stays removed: that answer is not kept.
+        stale: Option<Value>,
     },
     /// Nobody wants the result of this flight's origin load any more: stop it. An answer that comes all the same is stale, and harmless.
     AbortLoad {

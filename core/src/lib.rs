@@ -130,4 +130,4 @@ pub use ring::{Member, Placement, Ring, RingEpoch, Successors};
 pub use shard::{Answer, FlightView, GroupStats, Kept, Load, LoadRequest, Refused, Route, Shard, Usage};
 pub use stats::ShardStats;
 pub use time::{Instant, Wake};
-pub use value::{HashedKey, Key, Value};
+pub use value::{HashedKey, Key, MAX_META, MetaTooLong, Value};

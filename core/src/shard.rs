@@ -350,17 +350,20 @@ impl<W> Shard<W> {
     fn ask(&mut self, slot: u32, out: &mut Effects<W>) {
         let flight_id = self.flights.id(slot);
         let margin = self.config.deadline_margin;
+        let stale = self.to_revalidate(slot);
         let Some(flight) = self.flights.get_mut(slot) else { return };
         let group = self.groups.get(flight.key.group().index() as usize);
         let counters = group.map_or(&self.groupless, |group| &group.counters);
         match flight.source {
             Source::Origin => {
                 counters.loads.increment();
+                counters.revalidations.add(u64::from(stale.is_some()));
                 out.intents.push(Intent::Load {
                     flight: flight_id,
                     attempt: flight.attempt,
                     key: flight.key.clone(),
                     deadline: flight.latest,
+                    stale,
                 });
             }
             Source::Peer(peer) => {

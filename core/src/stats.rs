@@ -56,6 +56,8 @@ counters! {
     loads_deduplicated,
     /// Loads asked of the local origin.
     loads,
+    /// Loads of the local origin that were given the expired value, to say whether it has changed.
+    revalidations,
     /// Loads of the local origin that failed, "not found" left out.
     load_errors,
     /// "Not found" answers of the local origin.

@@ -1,30 +1,90 @@
 //! What is cached: immutable bytes, shared by reference count, and the keys they are found by.
 
+mod layout;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
 use bytes::Bytes;
-use triomphe::ThinArc;
 
+use self::layout::Layout;
 use crate::id::GroupId;
 
 /// An immutable value, in one exact-size allocation that all its readers share.
 ///
 /// It is not a [`Bytes`]: a `Bytes` sliced out of a decoded message keeps the whole receive buffer alive, which no budget can see, and
 /// allocates on its first clone. Making a `Value` copies the bytes once; the embedder does so outside any lock, before it hands a result in.
-/// A clone is one reference-count increment. The handle is one pointer: length and count stand before the bytes.
+/// A clone is one reference-count increment. The handle is one pointer: length, count and metadata stand before the bytes.
+///
+/// Values are equal where bytes, metadata and [`fresh_only`](Self::fresh_only) are.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Value(ThinArc<(), u8>);
+pub struct Value(Layout);
+
+/// The most bytes of metadata that a value may carry.
+pub const MAX_META: usize = 4096;
 
 impl Value {
+    /// The value `bytes` with metadata beside them: whatever who loads a value has to tell those who read it, such as its content type. The cache does
+    /// not look into it. It travels with the value, is charged byte for byte, and does not count for the value limit. No metadata is the same as none.
+    ///
+    /// # Errors
+    /// There is more of it than [`MAX_META`].
+    pub fn with_meta(bytes: &[u8], meta: &[u8]) -> Result<Self, MetaTooLong> {
+        if meta.len() > MAX_META {
+            return Err(MetaTooLong { len: meta.len() });
+        }
+        Ok(Self(Layout::new(meta, bytes)))
+    }
+
+    /// The same value as one that is never given out after it has expired, whatever grace its group grants: it may only be
+    /// [revalidated](crate::GroupConfig::revalidate_for). Copies where the value is shared already.
+    #[must_use]
+    pub fn fresh_only(mut self) -> Self {
+        self.0.set_fresh_only();
+        self
+    }
+
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0.slice
+        self.0.bytes()
+    }
+
+    /// The metadata; empty where there is none.
+    #[must_use]
+    pub fn meta(&self) -> &[u8] {
+        self.0.meta()
+    }
+
+    /// Whether it is never given out after it has expired.
+    #[must_use]
+    pub fn is_fresh_only(&self) -> bool {
+        self.0.is_fresh_only()
+    }
+
+    /// What the value takes beyond what every value does: its bytes, its metadata, and one more where there is any.
+    pub(crate) fn charge(&self) -> usize {
+        self.0.len() - 1
     }
 }
+
+/// More metadata than a value may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MetaTooLong {
+    /// How many bytes there are.
+    pub len: usize,
+}
+
+impl fmt::Display for MetaTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the metadata has {} bytes: the limit is {MAX_META}", self.len)
+    }
+}
+
+impl core::error::Error for MetaTooLong {}
 
 impl Deref for Value {
     type Target = [u8];
@@ -42,13 +102,17 @@ impl AsRef<[u8]> for Value {
 
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Value({} bytes)", self.as_bytes().len())
+        write!(f, "Value({} bytes", self.as_bytes().len())?;
+        if !self.meta().is_empty() {
+            write!(f, ", {} of metadata", self.meta().len())?;
+        }
+        f.write_str(if self.is_fresh_only() { ", fresh only)" } else { ")" })
     }
 }
 
 impl From<&[u8]> for Value {
     fn from(bytes: &[u8]) -> Self {
-        Self(ThinArc::from_header_and_slice((), bytes))
+        Self(Layout::new(&[], bytes))
     }
 }
 
@@ -194,6 +258,44 @@ mod tests {
             let bytes = Bytes::from(value);
             assert_eq!((&bytes[..], bytes.as_ptr()), (&b"bytes"[..], shared), "nothing is copied");
         }
+    }
+
+    #[test]
+    fn metadata_stands_beside_the_bytes_and_is_shared_with_them() {
+        let at_limit = alloc::vec![7; MAX_META];
+        for (bytes, meta) in
+            [(&b"bytes"[..], &b""[..]), (b"bytes", b"m"), (b"", b"meta"), (b"b", &at_limit), (b"", b"")]
+        {
+            for strict in [false, true] {
+                let made = Value::with_meta(bytes, meta).unwrap();
+                let made = if strict { made.fresh_only() } else { made };
+                assert_eq!((made.as_bytes(), made.meta(), made.is_fresh_only()), (bytes, meta, strict));
+                let beside = if meta.is_empty() { 0 } else { meta.len() + 1 };
+                assert_eq!(made.charge(), bytes.len() + beside);
+                let (shared, at) = (made.clone(), made.as_bytes().as_ptr());
+                assert_eq!(
+                    (&Bytes::from(shared)[..], Bytes::from(made).as_ptr()),
+                    (bytes, at),
+                    "nothing is copied"
+                );
+            }
+        }
+        let refused = Value::with_meta(b"bytes", &alloc::vec![7; MAX_META + 1]);
+        assert_eq!(refused, Err(MetaTooLong { len: MAX_META + 1 }));
+    }
+
+    #[test]
+    fn values_that_differ_in_anything_are_not_equal() {
+        let plain = Value::from(&b"ab"[..]);
+        let with_meta = |bytes: &[u8], meta: &[u8]| Value::with_meta(bytes, meta).unwrap();
+        assert_eq!(with_meta(b"ab", b""), plain);
+        assert_ne!(with_meta(b"b", b"a"), plain);
+        assert_ne!(with_meta(b"b", b"a"), with_meta(b"", b"ab"));
+        assert_ne!(plain.clone().fresh_only(), plain);
+        assert!(!plain.is_fresh_only(), "who shares a value does not change it for others");
+        assert_eq!(alloc::format!("{plain:?}"), "Value(2 bytes)");
+        let all = with_meta(b"b", b"a").fresh_only();
+        assert_eq!(alloc::format!("{all:?}"), "Value(1 bytes, 1 of metadata, fresh only)");
     }
 
     #[test]

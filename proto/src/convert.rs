@@ -1,6 +1,7 @@
 //! Failures and answers: wire <-> core.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,10 +21,12 @@ impl v1::Item {
             Ok((value, ttl)) => Self {
                 index,
                 ttl_ms: ttl.map(whole_millis),
+                meta: Bytes::copy_from_slice(value.meta()),
                 result: Some(v1::item::Result::Value(Bytes::from(value))),
             },
             Err(failure) => {
-                Self { index, ttl_ms: None, result: Some(v1::item::Result::Failure(failure.into())) }
+                let result = Some(v1::item::Result::Failure(failure.into()));
+                Self { index, result, ..Self::default() }
             }
         }
     }
@@ -33,9 +36,12 @@ impl v1::Item {
     #[must_use]
     pub fn into_outcome(self) -> (u32, Outcome) {
         let outcome = match self.result {
-            Some(v1::item::Result::Value(value)) => {
-                Outcome::Value { value: Value::from(value), ttl: self.ttl_ms.map(Duration::from_millis) }
-            }
+            Some(v1::item::Result::Value(value)) => match Value::with_meta(&value, &self.meta) {
+                Ok(value) => Outcome::Value { value, ttl: self.ttl_ms.map(Duration::from_millis) },
+                Err(too_long) => {
+                    Outcome::Failed(Failure::with_cause(FailureKind::ValueTooLarge, Arc::new(too_long)))
+                }
+            },
             Some(v1::item::Result::Failure(failure)) => Outcome::from_peer(failure.into()),
             None => Outcome::Unreachable(
                 Failure::with_message(FailureKind::OriginFailed, "the peer's answer is empty").cause,
@@ -111,6 +117,7 @@ pub(crate) fn whole_millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use groupcache_core::MAX_META;
     use prost::Message;
 
     use super::*;
@@ -153,6 +160,26 @@ mod tests {
     }
 
     #[test]
+    fn metadata_crosses_the_wire_with_its_value_up_to_the_limit_and_is_refused_beyond() {
+        for meta in [&b""[..], b"m", &[7; MAX_META]] {
+            let sent = Value::with_meta(b"value", meta).expect("not too much");
+            let item = v1::Item::new(7, Ok((sent.clone(), None)));
+            let bytes = item.encode_to_vec();
+            let without = v1::Item::new(7, Ok((Value::from(&b"value"[..]), None))).encoded_len();
+            assert_eq!(bytes.len() == without, meta.is_empty(), "what is not there takes no place");
+            let (_, outcome) = v1::Item::decode(&bytes[..]).expect("it was encoded here").into_outcome();
+            let Outcome::Value { value, .. } = outcome else { panic!("{outcome:?}") };
+            assert_eq!(value, sent);
+        }
+        let mut hostile = v1::Item::new(7, Ok((Value::from(&b"value"[..]), None)));
+        hostile.meta = Bytes::from(vec![7; MAX_META + 1]);
+        let (_, outcome) = hostile.into_outcome();
+        let Outcome::Failed(failure) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(failure.kind, FailureKind::ValueTooLarge);
+        assert!(causes(&failure).contains("4097"), "{failure:?}");
+    }
+
+    #[test]
     fn what_a_peer_says_of_itself_is_no_answer() {
         for kind in FailureKind::ALL {
             let of_itself =
@@ -163,7 +190,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        let empty = v1::Item { index: 1, ttl_ms: None, result: None };
+        let empty = v1::Item { index: 1, ..v1::Item::default() };
         assert!(matches!(empty.into_outcome(), (1, Outcome::Unreachable(Some(_)))));
     }
 

@@ -63,7 +63,8 @@
 //!   [`OriginFailed`](ErrorKind::OriginFailed) has the origin's error as its source, and is not.
 //! - **Removal.** Change the origin, then [`Group::remove`]: no load that began before brings the old value back, and the [`RemoveReport`] names who
 //!   did not acknowledge. [`Group::flush`] does it for a whole group.
-//! - **Freshness.** [`GroupBuilder::ttl`], [`Loaded::with_ttl`], [`GroupBuilder::stale_while_revalidate`], [`GroupBuilder::stale_if_error`].
+//! - **Freshness.** [`GroupBuilder::ttl`], [`Loaded::with_ttl`], [`GroupBuilder::stale_while_revalidate`], [`GroupBuilder::stale_if_error`];
+//!   [`GroupBuilder::revalidate_for`] with [`Retriever::revalidate`], for origins that can say that nothing has changed.
 //! - **Counters.** [`Server::stats`], [`Server::group_stats`] and [`Server::peer_stats`], [`Server::ring`] for who is there, [`Server::is_ready`] for a
 //!   readiness probe. `Server::publish_metrics` hands all of it, and how long things take, to the facade of the crate `metrics`.
 //! - **Traces.** [`ServerBuilder::tracing`]: a get that is no hit is one [`trace`], from its caller to the origin that loads for it.

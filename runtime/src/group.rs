@@ -277,6 +277,13 @@ impl<R> GroupBuilder<R> {
         self
     }
 
+    /// How long after its expiry the owner still holds a value for the origin to [say whether it has changed](Retriever::revalidate). Callers do not get it
+    /// meanwhile. Default: not at all.
+    pub const fn revalidate_for(mut self, time: Duration) -> Self {
+        self.config.revalidate_for = time;
+        self
+    }
+
     /// Loads of this group in progress at most, in each of the node's [`shards`](crate::ServerBuilder::shards): past it a `get` that would start
     /// one more fails with [`ErrorKind::Overloaded`], at once. Default 1,024.
     pub fn max_loads(mut self, max: u32) -> Self {

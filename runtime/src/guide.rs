@@ -16,7 +16,8 @@
 //! - **A bound.** All entries together, keys and overhead included, stay within the [budget](crate::ServerBuilder::budget). A value that is
 //!   larger than a [shard](crate::ServerBuilder::shards) of it is delivered and not kept.
 //!
-//! Values are bytes, immutable, and cheap to clone: [`ByteView`](crate::ByteView). A hit copies and allocates nothing.
+//! Values are bytes, immutable, and cheap to clone: [`ByteView`](crate::ByteView). A hit copies and allocates nothing. What else is to be known of a value, its
+//! content type say, goes [beside it](crate::Loaded::with_meta).
 //!
 //! # Errors to act on
 //!
@@ -49,7 +50,8 @@
 //! Without a TTL a value lives for as long as it is worth its place. A [TTL](crate::GroupBuilder::ttl) is of a group, or of a value
 //! ([`Loaded::with_ttl`](crate::Loaded::with_ttl)), with [jitter](crate::GroupBuilder::ttl_jitter_per_mille) where keys are loaded together. An expired value
 //! can bridge the time that a [reload takes](crate::GroupBuilder::stale_while_revalidate), or that the [origin is
-//! away](crate::GroupBuilder::stale_if_error). Copies at members that do not own the key never outlive the owner's.
+//! away](crate::GroupBuilder::stale_if_error), or wait [for the origin to say](crate::Retriever::revalidate) that it has not changed, which costs no
+//! transfer: see [`GroupBuilder::revalidate_for`](crate::GroupBuilder::revalidate_for). Copies at members that do not own the key never outlive the owner's.
 //!
 //! # Counters
 //!
@@ -59,6 +61,7 @@
 //! |---|---|
 //! | `gets`, `main_hits`, `hot_hits` | the hit ratio: hits by gets |
 //! | `loads`, `load_errors`, `load_not_found` | what the origin bears, and how it bears it |
+//! | `revalidations` | loads that took the expired value along, to hear that it has not changed |
 //! | `loads_deduplicated` | callers who did not have to ask the origin because somebody had |
 //! | `peer_fetches`, `peer_errors`, `peer_breaker_opened` | traffic between members, and how it fares |
 //! | `evictions`, `bytes`, `budget` | whether the budget is large enough |

@@ -53,7 +53,9 @@ use metrics::meter;
 pub use builder::{DEFAULT_ADDR, ServerBuilder};
 pub use error::{Error, ErrorKind};
 pub use group::{Group, GroupBuilder, Lookup, RemoveReport};
-pub use groupcache_core::{ConfigError, Eviction, Level, LinkConfig, OnAbandoned, Placement, in_words};
+pub use groupcache_core::{
+    ConfigError, Eviction, Level, LinkConfig, MetaTooLong, OnAbandoned, Placement, in_words,
+};
 #[cfg(feature = "dns")]
 pub use registry::{DnsConfig, DnsRegistry};
 #[cfg(feature = "etcd")]
@@ -62,7 +64,7 @@ pub use registry::{
     Granted, KeepAlive, Listing, MemoryRegistry, Registration, Registry, RegistryError, StaticRegistry,
 };
 pub use report::{MemberView, PeerView, RingView, Stats};
-pub use retriever::{Loaded, RetrieveError, Retriever};
+pub use retriever::{Loaded, RetrieveError, Retriever, Revalidated};
 pub use rt::{BoxFuture, Connection, Listener, Runtime};
 pub use secure::{Accepted, PeerIdentity, Security};
 pub use server::{GroupError, Server, StartError, Status, StopReport};

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use groupcache_core::{Cause, Failure, FailureKind, Value};
+use groupcache_core::{Cause, Failure, FailureKind, MetaTooLong, Outcome, Value};
+
+use crate::view::ByteView;
 
 /// Loads what the cache does not have. Called at most once at a time for a key on its owner, however many callers wait.
 ///
@@ -17,6 +19,37 @@ use groupcache_core::{Cause, Failure, FailureKind, Value};
 ///
 /// Every `Fn(String) -> impl Future<Output = Result<V, E>>` is a retriever: `V` is anything that turns into [`Loaded`] (`Vec<u8>`,
 /// `String`, `Bytes`, ...), `E` anything that turns into [`RetrieveError`] (that is, any error).
+///
+/// One that can tell whether a value has changed, without sending it, is written out:
+///
+/// ```
+/// use groupcache_runtime::{ByteView, Loaded, RetrieveError, Retriever, Revalidated};
+/// # struct Row { bytes: Vec<u8>, version: u64 }
+/// # struct Database;
+/// # impl Database {
+/// #     async fn row(&self, _: &str) -> std::io::Result<Row> { Ok(Row { bytes: Vec::new(), version: 1 }) }
+/// #     async fn version(&self, _: &str) -> std::io::Result<u64> { Ok(1) }
+/// # }
+///
+/// struct Rows(Database);
+///
+/// #[async_trait::async_trait]
+/// impl Retriever for Rows {
+///     async fn retrieve(&self, key: &str) -> Result<Loaded, RetrieveError> {
+///         let row = self.0.row(key).await?;
+///         Ok(Loaded::with_meta(&row.bytes, &row.version.to_le_bytes())?)
+///     }
+///
+///     async fn revalidate(&self, key: &str, stale: &ByteView) -> Result<Revalidated, RetrieveError> {
+///         if self.0.version(key).await?.to_le_bytes() == stale.meta() {
+///             return Ok(Revalidated::Unchanged { ttl: None });
+///         }
+///         self.retrieve(key).await.map(Revalidated::Changed)
+///     }
+/// }
+/// ```
+///
+/// Its group says for how long after their time values are [held for that](crate::GroupBuilder::revalidate_for).
 #[async_trait]
 pub trait Retriever: Send + Sync + 'static {
     /// Loads `key`.
@@ -24,6 +57,17 @@ pub trait Retriever: Send + Sync + 'static {
     /// # Errors
     /// [`RetrieveError::not_found`] when the origin says that there is no such key; any other error when it could not say.
     async fn retrieve(&self, key: &str) -> Result<Loaded, RetrieveError>;
+
+    /// Loads `key` anew, whose value has expired and is still held: asks the origin, by a validator in `stale`'s [metadata](ByteView::meta) say, whether it
+    /// has changed. One that has not is kept without being sent again. Called in place of [`retrieve`](Self::retrieve) where the group
+    /// [holds expired values](crate::GroupBuilder::revalidate_for), under the same rules. By default it retrieves.
+    ///
+    /// # Errors
+    /// Those of [`retrieve`](Self::retrieve).
+    async fn revalidate(&self, key: &str, stale: &ByteView) -> Result<Revalidated, RetrieveError> {
+        let _changed_for_all_that_is_known = stale;
+        self.retrieve(key).await.map(Revalidated::Changed)
+    }
 }
 
 #[async_trait]
@@ -42,6 +86,28 @@ where
     }
 }
 
+/// What became of an expired value.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Revalidated {
+    /// The origin's value is still that one: its bytes are kept.
+    Unchanged {
+        /// How long it may be kept from now on; `None` leaves it to the group's configuration.
+        ttl: Option<Duration>,
+    },
+    /// This is the value now, or what is now to be said beside it.
+    Changed(Loaded),
+}
+
+impl Revalidated {
+    pub(crate) fn into_outcome(self, stale: ByteView) -> Outcome {
+        match self {
+            Self::Unchanged { ttl } => Outcome::Value { value: stale.into_value(), ttl },
+            Self::Changed(loaded) => loaded.into_outcome(),
+        }
+    }
+}
+
 /// A loaded value, with how long it may be kept.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -55,11 +121,32 @@ impl Loaded {
         Self { value: value.into(), ttl: None }
     }
 
-    /// Sets how long this value may be kept, in place of the group's TTL.
+    /// A value with metadata beside it: a content type, a validator, or whatever else those who read the value want to know of it. It is opaque to the cache
+    /// and goes where the value goes, to other members too; [`ByteView::meta`] has it.
+    ///
+    /// # Errors
+    /// The metadata has more than 4096 bytes.
+    pub fn with_meta(value: &[u8], meta: &[u8]) -> Result<Self, MetaTooLong> {
+        Value::with_meta(value, meta).map(Self::new)
+    }
+
+    /// Keeps the value for no moment beyond its TTL, whatever [grace](crate::GroupBuilder::stale_while_revalidate) the group grants: once it has expired it is
+    /// only good for being [revalidated](Retriever::revalidate).
+    #[must_use]
+    pub fn fresh_only(mut self) -> Self {
+        self.value = self.value.fresh_only();
+        self
+    }
+
+    /// Sets how long this value may be kept, in place of the group's TTL. Zero: it is delivered and not kept.
     #[must_use]
     pub const fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
+    }
+
+    pub(crate) fn into_outcome(self) -> Outcome {
+        Outcome::Value { value: self.value, ttl: self.ttl }
     }
 }
 

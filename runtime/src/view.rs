@@ -17,6 +17,13 @@ impl ByteView {
         &self.0
     }
 
+    /// What the retriever said beside the value, by [`Loaded::with_meta`](crate::Loaded::with_meta): its content type, say. Empty where it said nothing, and
+    /// where the value came by way of a member that only speaks the Go system's protocol.
+    #[must_use]
+    pub fn meta(&self) -> &[u8] {
+        self.0.meta()
+    }
+
     /// How many bytes there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -35,6 +42,10 @@ impl ByteView {
     /// They are not UTF-8.
     pub fn to_str(&self) -> Result<&str, std::str::Utf8Error> {
         std::str::from_utf8(&self.0)
+    }
+
+    pub(crate) fn into_value(self) -> Value {
+        self.0
     }
 
     /// The bytes as [`Bytes`], shared with the cache.

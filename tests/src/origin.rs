@@ -21,6 +21,17 @@ pub enum Behaviour {
     Value(Vec<u8>),
     /// 200, chunked, and these bytes.
     Chunked(Vec<u8>),
+    /// 200 with these header fields, each with its line end, this entity tag and these bytes; 304 with the same fields to who has that tag.
+    Tagged {
+        /// The fields.
+        fields: String,
+        /// The tag.
+        tag: String,
+        /// What comes.
+        body: Vec<u8>,
+    },
+    /// 304 with these header fields, whatever was asked.
+    NotModified(String),
     /// 200 and the number of this request, from 1: every answer differs.
     Count,
     /// This status, with a body that must not be taken for the value.
@@ -75,6 +86,7 @@ struct State {
     delay: Duration,
     behaviours: HashMap<String, Behaviour>,
     requests: HashMap<String, usize>,
+    not_modified: HashMap<String, usize>,
     strays: Vec<String>,
 }
 
@@ -137,6 +149,12 @@ impl Origin {
         self.shared.state().requests.get(key).copied().unwrap_or(0)
     }
 
+    /// How often it was answered for `key` that it has not been modified.
+    #[must_use]
+    pub fn not_modified(&self, key: &str) -> usize {
+        self.shared.state().not_modified.get(key).copied().unwrap_or(0)
+    }
+
     /// How often each key was asked for.
     #[must_use]
     pub fn counts(&self) -> HashMap<String, usize> {
@@ -177,11 +195,11 @@ impl Shared {
     }
 
     /// Counts the request and decides what it gets.
-    fn note(&self, request: &str) -> (Behaviour, Duration) {
+    fn note(&self, (request, known): &(String, Option<String>)) -> (Behaviour, Duration) {
         let mut state = self.state();
         let target = request.strip_prefix("GET ").and_then(|rest| rest.strip_suffix(" HTTP/1.1"));
         let Some(key) = target.and_then(|target| target.strip_prefix(PREFIX)).map(decode) else {
-            state.strays.push(request.to_owned());
+            state.strays.push(request.clone());
             return (Behaviour::Status(400), Duration::ZERO);
         };
         let count = state.requests.entry(key.clone()).or_default();
@@ -189,6 +207,11 @@ impl Shared {
         let count = *count;
         let behaviour = match state.behaviours.get(&key) {
             Some(Behaviour::Count) => Behaviour::Value(count.to_string().into_bytes()),
+            Some(Behaviour::Tagged { fields, tag, .. }) if known.as_ref() == Some(tag) => {
+                let fields = format!("{fields}etag: {tag}\r\n");
+                *state.not_modified.entry(key).or_default() += 1;
+                Behaviour::NotModified(fields)
+            }
             Some(other) => other.clone(),
             None => Behaviour::Value(value_of(&key)),
         };
@@ -200,6 +223,14 @@ impl Shared {
         let half = vec![b'x'; 20_000];
         match behaviour {
             Behaviour::Value(body) => whole(stream, "200 OK", &body).map(|()| true),
+            Behaviour::Tagged { fields, tag, body } => {
+                let length = body.len();
+                write!(stream, "HTTP/1.1 200 OK\r\n{fields}etag: {tag}\r\ncontent-length: {length}\r\n\r\n")?;
+                stream.write_all(&body).map(|()| true)
+            }
+            Behaviour::NotModified(fields) => {
+                write!(stream, "HTTP/1.1 304 Not Modified\r\n{fields}\r\n").map(|()| true)
+            }
             Behaviour::Count => Ok(false), // `note` has turned it into a value.
             Behaviour::Status(status) => {
                 whole(stream, &format!("{status} As Told"), b"not the value").map(|()| true)
@@ -250,17 +281,21 @@ impl Shared {
     }
 }
 
-/// The request line of the next request; its headers are skipped, and it has no body. `None` at the end of the connection.
-fn read_request(reader: &mut impl BufRead) -> io::Result<Option<String>> {
+/// The request line of the next request, and its `If-None-Match`; the other headers are skipped, and it has no body. `None` at the end of the connection.
+fn read_request(reader: &mut impl BufRead) -> io::Result<Option<(String, Option<String>)>> {
     let mut request = String::new();
     if reader.take(64 << 10).read_line(&mut request)? == 0 {
         return Ok(None);
     }
-    let mut header = String::new();
+    let (mut header, mut known) = (String::new(), None);
     while reader.take(64 << 10).read_line(&mut header)? > 2 {
+        let (name, value) = header.split_once(':').unwrap_or_default();
+        if name.eq_ignore_ascii_case("if-none-match") {
+            known = Some(value.trim().to_owned());
+        }
         header.clear();
     }
-    Ok(Some(request.trim_end().to_owned()))
+    Ok(Some((request.trim_end().to_owned(), known)))
 }
 
 fn whole(stream: &mut TcpStream, status: &str, body: &[u8]) -> io::Result<()> {
@@ -383,6 +418,27 @@ mod tests {
         assert_eq!(ask(&origin, "k").expect("an answer").status, 500);
         origin.behave("k", Behaviour::Chunked(value_of("k")));
         assert_eq!(ask(&origin, "k").expect("an answer").body, value_of("k"));
+    }
+
+    #[test]
+    fn who_has_the_tag_is_told_that_nothing_was_modified() {
+        let origin = Origin::start();
+        let (fields, tag) = ("cache-control: max-age=7\r\n".to_owned(), "\"1\"".to_owned());
+        origin.behave("k", Behaviour::Tagged { fields, tag, body: b"tagged".to_vec() });
+        let answer = ask(&origin, "k").expect("an answer");
+        assert_eq!(
+            (answer.header("etag"), answer.header("cache-control")),
+            (Some("\"1\""), Some("max-age=7"))
+        );
+        assert_eq!((answer.text().as_str(), origin.not_modified("k")), ("tagged", 0));
+        for (known, status) in [("\"0\"", "200 OK"), ("\"1\"", "304 Not Modified")] {
+            let request =
+                format!("GET {} HTTP/1.1\r\nhost: h\r\nIf-None-Match: {known}\r\n\r\n", Origin::path("k"));
+            let answer = http::raw(origin.address(), request.as_bytes(), Duration::from_millis(500));
+            let answer = String::from_utf8(answer.expect("an answer")).expect("text");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        }
+        assert_eq!((origin.not_modified("k"), origin.requests("k")), (1, 3));
     }
 
     #[test]

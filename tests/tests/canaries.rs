@@ -37,7 +37,8 @@ fn meant_for(canary: Canary) -> &'static str {
         | Canary::SuccessorsWordKept
         | Canary::NegativeTtlIgnored
         | Canary::NegativeInMainShare
-        | Canary::StaleWithoutCeiling => "shard",
+        | Canary::StaleWithoutCeiling
+        | Canary::FreshOnlyIgnored => "shard",
         Canary::BudgetOffByOne
         | Canary::OverheadForgotten
         | Canary::EvictionLosesEntry

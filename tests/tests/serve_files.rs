@@ -1,10 +1,14 @@
-//! A node alone in front of a directory: what README's first command starts.
+//! A node alone in front of a directory, what README's first command starts; and nodes in front of an origin that has its own ideas of HTTP caching.
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use groupcache_tests::{Node, NodeOptions, Origin, ensure, http, poll_until, value_of};
+use groupcache_tests::{
+    Behaviour, Fleet, Membership, Node, NodeOptions, Origin, ensure, http, poll_until, python, repository,
+    value_of,
+};
 use tempfile::TempDir;
 
 /// The default group, `files=file:.`, of a node that runs in `directory`.
@@ -170,7 +174,7 @@ fn several_groups_have_keys_of_their_own() {
 #[test]
 fn a_value_expires_with_its_ttl() {
     let origin = Origin::start();
-    origin.behave("k", groupcache_tests::Behaviour::Count);
+    origin.behave("k", Behaviour::Count);
     let node = Node::start(&NodeOptions::new().group("web", &origin.url()).args(["--ttl", "300ms"]));
     assert_eq!(node.get("web", "k").expect(200).text(), "1");
     poll_until("the value has expired", Duration::from_secs(5), || {
@@ -179,13 +183,86 @@ fn a_value_expires_with_its_ttl() {
     });
 }
 
+/// An answer of these bytes with these header fields and this entity tag.
+fn tagged(fields: &str, tag: &str, body: &[u8]) -> Behaviour {
+    Behaviour::Tagged { fields: fields.to_owned(), tag: tag.to_owned(), body: body.to_vec() }
+}
+
+#[test]
+fn an_http_client_that_nobody_here_wrote_gets_what_the_origin_says_from_every_node() {
+    let origin = Origin::start();
+    let fields =
+        "content-type: text/html; charset=utf-8\r\ncache-control: max-age=3600\r\nset-cookie: a=b\r\n";
+    let body: Vec<u8> = (0..=255).cycle().take(4096).collect();
+    origin.behave("page.html", tagged(fields, "\"v1\"", &body));
+    let fleet = Fleet::start(3, Membership::Peers, &NodeOptions::new().group("web", &origin.url()));
+    let nodes: Vec<String> = fleet.iter().map(|node| node.http().to_string()).collect();
+    let output = Command::new(python())
+        .arg(repository().join("tests/python/test_http.py"))
+        .env("GROUPCACHE_HTTP", nodes.join(","))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::null())
+        .output()
+        .expect("python runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("Ran 7 tests"), "{said}");
+    assert_eq!(
+        (origin.requests("page.html"), origin.not_modified("page.html")),
+        (1, 0),
+        "for the whole fleet"
+    );
+}
+
+#[test]
+fn an_origin_says_how_long_its_value_is_kept_and_then_that_it_has_not_changed() {
+    let origin = Origin::start();
+    origin.behave("k", tagged("cache-control: max-age=1\r\n", "\"v1\"", b"first"));
+    let fleet = Fleet::start(2, Membership::Peers, &NodeOptions::new().group("web", &origin.url()));
+    let all =
+        || -> Vec<String> { fleet.iter().map(|node| node.get("web", "k").expect(200).text()).collect() };
+    poll_until("the origin has said twice that nothing has changed", Duration::from_secs(20), || {
+        assert_eq!(all(), ["first"; 2]);
+        ensure(origin.not_modified("k") >= 2, || format!("{} times", origin.not_modified("k")))
+    });
+    assert_eq!(origin.requests("k"), 1 + origin.not_modified("k"), "it was sent once");
+    let asked: u64 = fleet.iter().map(|node| node.stat("revalidations")).sum();
+    assert_eq!(asked, origin.not_modified("k") as u64);
+    origin.behave("k", tagged("cache-control: max-age=1\r\n", "\"v2\"", b"second"));
+    poll_until("the change is seen everywhere", Duration::from_secs(20), || {
+        let all = all();
+        ensure(all == ["second"; 2], || format!("{all:?}"))
+    });
+}
+
+#[test]
+fn what_an_origin_says_is_not_to_be_kept_is_asked_for_each_time() {
+    let origin = Origin::start();
+    for (key, control) in [
+        ("private", "private"),
+        ("no-store", "max-age=60, no-store"),
+        ("cookie", "max-age=60\r\nvary: cookie"),
+    ] {
+        origin.behave(key, tagged(&format!("cache-control: {control}\r\n"), "\"1\"", b"for one"));
+    }
+    let node = Node::start(&NodeOptions::new().group("web", &origin.url()).args(["--ttl", "1h"]));
+    for key in ["private", "no-store", "cookie"] {
+        for asked in 1..=3 {
+            let answer = node.get("web", key).expect(200);
+            assert_eq!((answer.text().as_str(), answer.level()), ("for one", "load"), "{key}");
+            assert_eq!((origin.requests(key), origin.not_modified(key)), (asked, 0), "{key}");
+        }
+    }
+    origin.behave("liar", Behaviour::NotModified(String::new()));
+    let _ = node.get("web", "liar").expect_error(502, "origin_failed");
+}
+
 #[test]
 fn an_expired_value_outlives_an_origin_that_fails_as_long_as_it_may() {
     let origin = Origin::start();
     let args = ["--ttl", "200ms", "--stale-if-error", "1h"];
     let node = Node::start(&NodeOptions::new().group("web", &origin.url()).args(args));
     assert_eq!(node.get("web", "k").expect(200).body, value_of("k"));
-    origin.behave("k", groupcache_tests::Behaviour::Status(500));
+    origin.behave("k", Behaviour::Status(500));
     poll_until("the origin is asked again, in vain", Duration::from_secs(5), || {
         assert_eq!(node.get("web", "k").expect(200).body, value_of("k"));
         ensure(node.stat("stale_rescues") > 0, || "it is not".to_owned())

@@ -17,8 +17,10 @@ const INDEX_SHARE: u64 = (4 * 8_u64).div_ceil(3);
 ///
 /// - one slot of the slab, 64 bytes: the entry's handles and times, its list links, its table hash, its charge and its hit counter;
 /// - its share of the index, 11 bytes: 4 bytes a place at the lowest load that it has once it has grown, 3/8;
-/// - what stands before the key's and the value's bytes, 16 each;
-/// - 5 bytes that round it up.
+/// - what stands before the key's and the value's bytes, 16 each, and one byte that says that the value has no metadata;
+/// - 4 bytes that round it up.
+///
+/// Metadata beside a value is charged its length and one byte.
 ///
 /// A key of at most 22 bytes lies in the slot, and is charged all the same. Not in it: the frequency sketch (16 to 32 bytes an entry, charged to its
 /// share as a whole), what the allocator rounds up, and the slack of a slab that has just grown (at most a quarter of its slots, which is address
@@ -27,7 +29,7 @@ const INDEX_SHARE: u64 = (4 * 8_u64).div_ceil(3);
 /// An entry that caches "not found" is charged as if it had a value of no bytes.
 pub const ENTRY_OVERHEAD: u64 = 112;
 
-const FORMULA: u64 = size_of::<Slot<Item>>() as u64 + INDEX_SHARE + 2 * HEADER;
+const FORMULA: u64 = size_of::<Slot<Item>>() as u64 + INDEX_SHARE + 2 * HEADER + 1;
 const _: () = assert!(ENTRY_OVERHEAD >= FORMULA);
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(ENTRY_OVERHEAD == FORMULA.next_multiple_of(8) && size_of::<Slot<Item>>() == 64);
@@ -35,7 +37,7 @@ const _: () = assert!(ENTRY_OVERHEAD == FORMULA.next_multiple_of(8) && size_of::
 /// The charge of an entry; `None` where it does not fit 32 bits, which no share stores.
 pub(super) fn charge(key: &[u8], stored: &Stored) -> Option<u32> {
     let value = match stored {
-        Stored::Value(value) => value.len(),
+        Stored::Value(value) => value.charge(),
         Stored::NotFound => 0,
     };
     let payload = (key.len() as u64).checked_add(value as u64)?;

@@ -116,6 +116,14 @@ impl Bench {
         }
     }
 
+    /// A load, and what it takes along to be revalidated.
+    fn take_revalidation(&mut self) -> ((FlightId, Attempt), Option<Value>) {
+        match self.out.drain_intents().next() {
+            Some(Intent::Load { flight, attempt, stale, .. }) => ((flight, attempt), stale),
+            other => panic!("no load, but {other:?}"),
+        }
+    }
+
     fn take_fetch(&mut self) -> (PeerId, FlightId, Attempt, Instant) {
         match self.out.drain_calls().next() {
             Some(Call::Fetch { peer, item }) => (peer, item.flight, item.attempt, item.deadline),

@@ -55,6 +55,9 @@ pub struct Item {
     /// How many milliseconds the answering node will still keep the value. Absent: it does not expire.
     #[prost(uint64, optional, tag = "4")]
     pub ttl_ms: ::core::option::Option<u64>,
+    /// What the loader has to say beside the value: opaque to both nodes, at most 4096 bytes. Empty beside a failure.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub meta: ::prost::bytes::Bytes,
     /// What became of it.
     #[prost(oneof = "item::Result", tags = "2, 3")]
     pub result: ::core::option::Option<item::Result>,

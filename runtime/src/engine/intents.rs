@@ -9,16 +9,18 @@ use futures_util::future::{AbortHandle, AbortRegistration, Abortable, Either, se
 use futures_util::{FutureExt, StreamExt, pin_mut};
 use groupcache_core::{
     Attempt, Batch, BatchEnd, Cause, DialId, Disposition, Failure, FailureKind, FlightId, Instant, Intent,
-    Invalidation, Key, Outcome, PeerId, Protocol, RemovalId, in_words,
+    Invalidation, Key, Outcome, PeerId, Protocol, RemovalId, Value, in_words,
 };
 use groupcache_proto::v1::FetchRequest;
 
 use super::{Engine, Fx, lock};
 use crate::peers::Peer;
+use crate::retriever::RetrieveError;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 use crate::trace::Traced;
 use crate::transport::{Closed, PeerChannel, PeerFault};
+use crate::view::ByteView;
 
 /// Origin loads that run, to stop them when nobody waits any more.
 #[derive(Debug, Default)]
@@ -27,8 +29,8 @@ pub(super) struct Running(Mutex<HashMap<FlightId, (Attempt, AbortHandle)>>);
 impl Engine {
     pub(super) fn execute(self: &Arc<Self>, intent: Intent) {
         match intent {
-            Intent::Load { flight, attempt, key, deadline } => {
-                self.start_load(flight, attempt, key, deadline)
+            Intent::Load { flight, attempt, key, deadline, stale } => {
+                self.start_load((flight, attempt), key, deadline, stale);
             }
             Intent::AbortLoad { flight } => {
                 let running = lock(&self.running.0).remove(&flight);
@@ -58,7 +60,13 @@ impl Engine {
         }
     }
 
-    fn start_load(self: &Arc<Self>, flight: FlightId, attempt: Attempt, key: Key, deadline: Instant) {
+    fn start_load(
+        self: &Arc<Self>,
+        (flight, attempt): (FlightId, Attempt),
+        key: Key,
+        deadline: Instant,
+        stale: Option<Value>,
+    ) {
         let (handle, registration) = AbortHandle::new_pair();
         lock(&self.running.0).insert(flight, (attempt, handle));
         // An abort may have come before there was anything to abort.
@@ -71,7 +79,7 @@ impl Engine {
         let traced = self.traced_load(flight, &key);
         self.rt.spawn(Box::pin(async move {
             let began = engine.clock.now();
-            let retrieving = Abortable::new(engine.retrieve(&key, deadline), registration);
+            let retrieving = Abortable::new(engine.retrieve(&key, deadline, stale), registration);
             let outcome = match traced {
                 None => retrieving.await,
                 Some(traced) => traced.run(retrieving).await,
@@ -104,7 +112,7 @@ impl Engine {
     }
 
     /// Asks the group's retriever, which may panic or hang.
-    async fn retrieve(&self, key: &Key, deadline: Instant) -> Outcome {
+    async fn retrieve(&self, key: &Key, deadline: Instant, stale: Option<Value>) -> Outcome {
         let Some(group) = self.groups.by_id(key.group()) else {
             return Outcome::Failed(Failure::new(FailureKind::NoSuchGroup));
         };
@@ -113,10 +121,16 @@ impl Engine {
         };
         // `retrieve` is called inside the guarded future: it may panic before it returns one of its own.
         let since = self.clock.now();
-        let retrieving = AssertUnwindSafe(async { group.retriever.retrieve(text).await }).catch_unwind();
+        let retrieving = AssertUnwindSafe(async {
+            Ok::<_, RetrieveError>(match stale.map(ByteView::from) {
+                None => group.retriever.retrieve(text).await?.into_outcome(),
+                Some(stale) => group.retriever.revalidate(text, &stale).await?.into_outcome(stale),
+            })
+        });
+        let retrieving = retrieving.catch_unwind();
         pin_mut!(retrieving);
         let outcome = match select(retrieving, self.rt.sleep(self.clock.until(deadline))).await {
-            Either::Left((Ok(Ok(loaded)), _)) => Outcome::Value { value: loaded.value, ttl: loaded.ttl },
+            Either::Left((Ok(Ok(outcome)), _)) => outcome,
             Either::Left((Ok(Err(error)), _)) => Outcome::Failed(error.into_failure()),
             Either::Left((Err(panic), _)) => {
                 let what = panic_message(&*panic);

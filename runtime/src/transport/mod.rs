@@ -18,7 +18,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groupcache_core::{Cause, Failure, Outcome};
+use groupcache_core::{Cause, Failure, MAX_META, Outcome};
 use groupcache_proto::{RemoteStatus, failure_of_status};
 use tonic::{Code, Status};
 
@@ -33,8 +33,8 @@ pub(crate) use client::{Closed, PeerChannel};
 pub(crate) use handler::{Known, PeerService, Served};
 pub(crate) use server::PeerServer;
 
-/// What a message carries beside the values or keys in it, at most: field tags, lengths, TTL, index, the text of a failure.
-const MESSAGE_OVERHEAD: usize = 4 * 1024;
+/// What a message carries beside the values or keys in it, at most: field tags, lengths, TTL, index, metadata, the text of a failure.
+const MESSAGE_OVERHEAD: usize = 4 * 1024 + MAX_META;
 
 /// Messages of many small values must fit, and what other makes send by default.
 const MIN_MAX_MESSAGE: usize = 4 * 1024 * 1024;

@@ -16,7 +16,7 @@ use groupcache_runtime::{
 
 use super::measures::{INTERVAL, Notes};
 use super::nodes::{AnyGroup, AnyServer, GroupSetting, Kind, Setting};
-use super::origin::{Origin, value_of};
+use super::origin::{Origin, Revalidating, value_of};
 use super::{Cluster, SOON};
 use crate::{Proxy, reserve};
 
@@ -109,6 +109,7 @@ pub(super) struct GroupOptions {
     pub(super) negative_ttl: Option<Duration>,
     pub(super) stale_while_revalidate: Duration,
     pub(super) stale_if_error: Duration,
+    pub(super) revalidate_for: Duration,
 }
 
 struct ServerSetting<'a>(&'a str, &'a Options);
@@ -171,7 +172,11 @@ struct Origins<'a> {
 impl GroupSetting for Origins<'_> {
     fn group<R>(&self, mut builder: GroupBuilder<R>) -> GroupBuilder<R> {
         let (origin, node, kind) = (self.origin.clone(), self.node, self.kind);
-        builder = builder.retriever(move |key| origin.clone().load(node, kind, key));
+        builder = match origin.revalidates() {
+            true => builder.retriever(Revalidating { origin, node, kind }),
+            false => builder.retriever(move |key| origin.clone().load(node, kind, key)),
+        };
+        builder = builder.revalidate_for(self.options.revalidate_for);
         builder = builder.stale_while_revalidate(self.options.stale_while_revalidate);
         builder = builder.stale_if_error(self.options.stale_if_error);
         builder = builder.ttl_jitter_per_mille(self.options.ttl_jitter_per_mille);

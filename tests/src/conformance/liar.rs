@@ -140,13 +140,14 @@ fn message(message: &impl Message) -> Bytes {
 
 /// A value for the key at `index`, that lives for `ttl_ms`.
 pub(super) fn item(index: u32, value: &str, ttl_ms: Option<u64>) -> Item {
-    Item { index, ttl_ms, result: Some(item::Result::Value(Bytes::copy_from_slice(value.as_bytes()))) }
+    let result = Some(item::Result::Value(Bytes::copy_from_slice(value.as_bytes())));
+    Item { index, ttl_ms, result, ..Item::default() }
 }
 
 /// A failure of `kind` for the key at `index`.
 pub(super) fn failure(index: u32, kind: i32) -> Item {
     let failure = Failure { kind, message: String::new() };
-    Item { index, ttl_ms: None, result: Some(item::Result::Failure(failure)) }
+    Item { index, result: Some(item::Result::Failure(failure)), ..Item::default() }
 }
 
 /// The key at `index`, as text.

@@ -102,7 +102,7 @@ pub async fn an_answer_that_is_empty_or_of_an_unknown_kind_is_no_value(cluster: 
     let (fleet, _liar) = with_liar(cluster, |_, request| {
         let unknown = key_at(request, 0).contains("unknown");
         let answer = |index| {
-            let empty = groupcache_proto::v1::Item { index, ttl_ms: Some(1), result: None };
+            let empty = groupcache_proto::v1::Item { index, ttl_ms: Some(1), ..Default::default() };
             if unknown { failure(index, 77) } else { empty }
         };
         vec![Say::Items((0..request.keys.len() as u32).map(answer).collect()), Say::End]

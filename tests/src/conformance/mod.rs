@@ -27,6 +27,7 @@ pub mod partition;
 mod realm;
 pub mod registry_faults;
 pub mod removal;
+pub mod revalidation;
 pub mod traces;
 
 use std::future::Future;
@@ -172,6 +173,12 @@ macro_rules! conformance {
                 an_expired_value_is_served_while_it_is_loaded_anew
                 an_expired_value_is_served_when_its_reload_fails
                 nothing_is_served_beyond_the_ceiling_of_staleness
+            ]
+            revalidation: [
+                what_is_said_beside_a_value_reaches_every_node_and_is_kept_there
+                more_beside_a_value_than_there_may_be_is_a_failed_load
+                an_expired_value_that_has_not_changed_is_kept_and_one_that_has_is_replaced
+                a_removal_while_the_origin_is_asked_holds_though_it_says_unchanged
             ]
             life: [
                 a_node_that_never_started_stops

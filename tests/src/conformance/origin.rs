@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_std::task::sleep;
-use groupcache_runtime::{Loaded, RetrieveError};
+use async_trait::async_trait;
+use groupcache_runtime::{ByteView, Loaded, RetrieveError, Retriever, Revalidated};
 
 use super::nodes::Kind;
 
@@ -29,6 +30,8 @@ type Body = dyn Fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send 
 #[derive(Clone)]
 pub(super) struct Origin {
     body: Arc<Body>,
+    /// Says that a value with this metadata has not changed, once the gate is open.
+    unchanged: Option<(&'static [u8], Gate)>,
     counts: Arc<Mutex<HashMap<(usize, String), usize>>>,
     ends: Arc<Ends>,
 }
@@ -37,6 +40,32 @@ pub(super) struct Origin {
 struct Ends {
     finished: AtomicUsize,
     dropped: AtomicUsize,
+    revalidations: AtomicUsize,
+}
+
+/// A retriever of one node that revalidates.
+pub(super) struct Revalidating {
+    pub(super) origin: Origin,
+    pub(super) node: usize,
+    pub(super) kind: Kind,
+}
+
+#[async_trait]
+impl Retriever for Revalidating {
+    async fn retrieve(&self, key: &str) -> Answer {
+        self.origin.clone().load(self.node, self.kind, key.to_owned()).await
+    }
+
+    async fn revalidate(&self, key: &str, stale: &ByteView) -> Result<Revalidated, RetrieveError> {
+        self.origin.ends.revalidations.fetch_add(1, Ordering::SeqCst);
+        match &self.origin.unchanged {
+            Some((meta, gate)) if *meta == stale.meta() => {
+                gate.passed().await;
+                Ok(Revalidated::Unchanged { ttl: None })
+            }
+            _ => self.retrieve(key).await.map(Revalidated::Changed),
+        }
+    }
 }
 
 impl Origin {
@@ -47,12 +76,22 @@ impl Origin {
     {
         let body =
             Arc::new(move |call| -> Pin<Box<dyn Future<Output = Answer> + Send>> { Box::pin(body(call)) });
-        Self { body, counts: Arc::default(), ends: Arc::default() }
+        Self { body, unchanged: None, counts: Arc::default(), ends: Arc::default() }
     }
 
     /// An origin that has a value for every key: [`value_of`].
     pub(super) fn plain() -> Self {
         Self::new(|call| async move { Ok(value_of(&call.key).into()) })
+    }
+
+    /// This origin, which says of values with this metadata that they have not changed, when `gate` is open.
+    pub(super) fn that_keeps(mut self, meta: &'static [u8], gate: &Gate) -> Self {
+        self.unchanged = Some((meta, gate.clone()));
+        self
+    }
+
+    pub(super) const fn revalidates(&self) -> bool {
+        self.unchanged.is_some()
     }
 
     pub(super) async fn load(self, node: usize, kind: Kind, key: String) -> Answer {
@@ -66,6 +105,11 @@ impl Origin {
             return Err(RetrieveError::failed(format!("a retriever of a node on {kind:?} runs elsewhere")));
         }
         answer
+    }
+
+    /// How often it was asked whether a value has changed.
+    pub(super) fn revalidations(&self) -> usize {
+        self.ends.revalidations.load(Ordering::SeqCst)
     }
 
     /// Loads of all keys at all nodes.

@@ -11,14 +11,14 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use groupcache_core::{
     Answer, Attempt, Disposition, Effects, Eviction, Failure, FailureKind, Fetched, FlightId, GroupId,
-    HashedKey, Instant, Load, LoadError, LoadRequest, Member, OnAbandoned, Outcome, PeerId, Placement,
-    Refused, Ring, RingEpoch, Route, Shard, ShardConfig, ShardStats, Value,
+    HashedKey, Instant, Load, LoadError, LoadRequest, MAX_META, Member, OnAbandoned, Outcome, PeerId,
+    Placement, Refused, Ring, RingEpoch, Route, Shard, ShardConfig, ShardStats, Value,
 };
 
 use self::model::{Flight, KeyId, Model, began, value_of};
 
 /// Each waiter is completed once with what its load came to, or given back; what is found is of the key that was asked for, and of a load that
-/// began after whatever was forgotten last; loads, waiters and deadlines are exactly the model's; in the end nothing is left.
+/// began after whatever was forgotten last, though it was revalidated since; loads, waiters and deadlines are exactly the model's; in the end nothing is left.
 pub fn shard(data: &[u8]) {
     run_shard(data);
 }
@@ -69,7 +69,7 @@ struct Bench {
 /// What a call asked for.
 #[derive(Debug, PartialEq)]
 enum Ask {
-    Load(FlightId, Attempt),
+    Load(FlightId, Attempt, Option<Value>),
     Fetch(FlightId, Attempt, PeerId),
     Abort(FlightId, Option<PeerId>),
 }
@@ -197,11 +197,12 @@ impl Bench {
     /// The load that a call must have begun.
     fn began(&mut self, key: &KeyId, route: Route, deadline: Instant) -> FlightId {
         let owner = ring(self.rings).owner(&key.1).map(Member::id).filter(|&owner| owner != ME);
-        let (id, attempt, peer) = match *self.asked() {
-            [Ask::Load(id, attempt)] => (id, attempt, None),
-            [Ask::Fetch(id, attempt, peer)] => (id, attempt, Some(peer)),
+        let (id, attempt, peer, stale) = match *self.asked() {
+            [Ask::Load(id, attempt, ref stale)] => (id, attempt, None, stale.clone()),
+            [Ask::Fetch(id, attempt, peer)] => (id, attempt, Some(peer), None),
             ref other => panic!("a load asks once, not {other:?}"),
         };
+        self.check_offered(key, stale.as_ref());
         assert_eq!(peer, owner.filter(|_| route == Route::Cluster), "the wrong source is asked");
         let latest = self.now.saturating_add(self.config.load_timeout);
         let flight = Flight {
@@ -214,6 +215,7 @@ impl Bench {
             deadline: deadline.min(latest),
             latest,
             waiters: Vec::new(),
+            stale,
         };
         self.model.begin(id, flight);
         id
@@ -242,6 +244,7 @@ impl Bench {
             return self.check_found(key, answer);
         };
         self.check_kept(key, stale);
+        assert!(!stale.value.is_fresh_only(), "an old value of one that must be fresh");
         let grace = self.model.groups[key.0 as usize].config.stale_while_revalidate;
         assert!(self.now < stale.expires.saturating_add(grace), "a value that is too old");
         if !self.out.is_empty() {
@@ -269,6 +272,14 @@ impl Bench {
         let until = self.model.kept_until(key, began(key, &fetched.value));
         let until = until.expect("a value of before it was forgotten, or one that must not be kept");
         assert!(fetched.expires <= until, "{:?} is kept until {:?}", until, fetched.expires);
+    }
+
+    /// What a load takes to the origin to be revalidated has expired not too long ago, and was not forgotten.
+    pub(super) fn check_offered(&self, key: &KeyId, stale: Option<&Value>) {
+        let Some(stale) = stale else { return };
+        let until = self.model.kept_until(key, began(key, stale)).expect("a value that may be held");
+        let grace = self.model.groups[key.0 as usize].config.revalidate_for;
+        assert!(self.now < until.saturating_add(grace), "a value that is too old to be revalidated");
     }
 
     /// Hands in a result: of a load in progress or of one that is over, of its attempt or of an earlier one, from where it was asked or not.
@@ -321,9 +332,15 @@ impl Bench {
             3 => Outcome::Failed(Failure::new(FailureKind::Deadline)),
             4 => Outcome::Failed(Failure::new(FailureKind::OriginFailed)),
             _ => {
-                let value = value_of(&flight.key, flight.began, *bytes.choose(&[0, 0, 30, 300, 301])?);
                 let ttl = [None, Some(Duration::ZERO), Some(Duration::from_millis(900)), Some(Duration::MAX)];
-                Outcome::Value { value: Value::from(value), ttl: *bytes.choose(&ttl)? }
+                let ttl = *bytes.choose(&ttl)?;
+                if let Some(stale) = flight.stale.as_ref().filter(|_| flight.began % 2 == 0) {
+                    return Ok(Outcome::Value { value: stale.clone(), ttl });
+                }
+                let value = value_of(&flight.key, flight.began, *bytes.choose(&[0, 0, 30, 300, 301])?);
+                let meta = &[7; MAX_META][..*bytes.choose(&[0, 0, 0, 1, 300])?];
+                let value = Value::with_meta(&value, meta).expect("not too much metadata");
+                Outcome::Value { value: if bytes.ratio(1, 4)? { value.fresh_only() } else { value }, ttl }
             }
         })
     }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use groupcache_core::{Failure, FailureKind, MemberRecord, Outcome, Value};
+use groupcache_core::{Failure, FailureKind, MAX_META, MemberRecord, Outcome, Value};
 use groupcache_proto::groupcachepb::{GetRequest, GetResponse};
 use groupcache_proto::{causes, failure_of_status, outcome_of_status, status_of_failure, v1};
 use groupcache_runtime::__fuzz as runtime;
@@ -186,11 +186,13 @@ fn replies(bytes: &mut Unstructured<'_>) -> Result<()> {
     let mut reply = v1::FetchReply { items: Vec::new(), fingerprint: bytes.arbitrary()? };
     for index in 0..bytes.int_in_range(0..=10)? {
         let (value, ttl): (Vec<u8>, _) = (bytes.arbitrary()?, optional_duration(bytes)?);
-        let item = v1::Item::new(index, Ok((Value::from(&value[..]), ttl)));
+        let meta = &[7; MAX_META][..*bytes.choose(&[0, 0, 1, 200, MAX_META])?];
+        let value = Value::with_meta(&value, meta).expect("not too much metadata");
+        let item = v1::Item::new(index, Ok((value.clone(), ttl)));
         reply.items.push(item.clone());
         match item.into_outcome() {
             (number, Outcome::Value { value: got, ttl: left }) => {
-                assert_eq!((number, got.as_bytes(), left), (index, &value[..], ttl.map(whole_millis)));
+                assert_eq!((number, got, left), (index, value, ttl.map(whole_millis)));
             }
             other => panic!("{other:?}"),
         }
@@ -202,7 +204,8 @@ fn replies(bytes: &mut Unstructured<'_>) -> Result<()> {
 }
 
 fn check_item(item: v1::Item) {
-    let (index, has_value) = (item.index, matches!(item.result, Some(v1::item::Result::Value(_))));
+    let has_value = matches!(item.result, Some(v1::item::Result::Value(_))) && item.meta.len() <= MAX_META;
+    let index = item.index;
     let (number, outcome) = item.into_outcome();
     assert_eq!((number, matches!(outcome, Outcome::Value { .. })), (index, has_value));
     check_outcome(&outcome);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use groupcache_core::{
     Batch, BatchEnd, BatchId, Disposition, Failure, Fetched, Instant, Intent, Invalidation, Key, Outcome,
-    Protocol, RequestId, RequestKey, Wake,
+    Protocol, RequestId, RequestKey, Value, Wake,
 };
 
 use super::clock::Time;
@@ -25,9 +25,9 @@ impl World {
         self.stirs += u64::from(!matches!(intent, Intent::Registry(_)));
         self.trace.line(self.now, Some(index), || format!("wants {intent:?}"));
         match intent {
-            Intent::Load { flight, attempt, key, deadline } => {
+            Intent::Load { flight, attempt, key, deadline, stale } => {
                 self.trace.note(&[1, u64::from(attempt.index()), deadline.as_nanos()]);
-                self.load(index, (flight, attempt), &key, deadline);
+                self.load(index, (flight, attempt), (&key, stale), deadline);
             }
             Intent::AbortLoad { flight } => {
                 self.trace.note(&[2]);
@@ -68,7 +68,7 @@ impl World {
         &mut self,
         index: usize,
         (flight, attempt): (groupcache_core::FlightId, groupcache_core::Attempt),
-        key: &Key,
+        (key, stale): (&Key, Option<Value>),
         deadline: Instant,
     ) {
         let Some(number) = self.keys.number(key.as_bytes()) else {
@@ -81,13 +81,15 @@ impl World {
         let alone = self.hosts[index].loads.begin(flight, number, removing);
         self.check(alone, || format!("node {index} loads key {number} twice at once"));
         let limit = self.when(index, deadline) - self.now;
-        let (time, outcome) = match self.origin.load(number, &mut self.random) {
+        let (time, outcome) = match self.origin.load(number, stale.as_ref(), &mut self.random) {
             Reply::After(time, outcome) if time < limit => (time, outcome),
             // Nobody wants it any more by then, and the executor says so.
             Reply::After(..) | Reply::Never => {
                 (limit, Outcome::Failed(Failure::new(groupcache_core::FailureKind::Deadline)))
             }
         };
+        let unchanged = matches!(&outcome, Outcome::Value { value, .. } if stale.as_ref() == Some(value));
+        self.coverage.count("values found unchanged", u64::from(unchanged));
         self.later(index, time, Local::Loaded { flight, attempt, outcome });
     }
 

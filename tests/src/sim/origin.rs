@@ -122,8 +122,8 @@ impl Origin {
         self.absent[usize::from(key)]
     }
 
-    /// Reads a key, now: the answer takes its time, and the data may change meanwhile.
-    pub(super) fn load(&mut self, key: u16, random: &mut Random) -> Reply {
+    /// Reads a key, now: the answer takes its time, and the data may change meanwhile. An expired value that is still that of the data is answered with.
+    pub(super) fn load(&mut self, key: u16, stale: Option<&Value>, random: &mut Random) -> Reply {
         self.loads[usize::from(key)] += 1;
         let plan = self.plan;
         if random.happens(plan.hangs) {
@@ -148,6 +148,11 @@ impl Origin {
             const TTLS: [Time; 5] = [0, MS, 100 * MS, SECOND, 20 * SECOND];
             Duration::from_nanos(TTLS[random.below(TTLS.len() as u64) as usize])
         });
+        let unchanged =
+            stale.filter(|stale| self.read_of(stale).is_some_and(|(_, read)| read.version == version));
+        if let Some(value) = unchanged.cloned() {
+            return Reply::After(time, Outcome::Value { value, ttl });
+        }
         let id = self.reads.len() as ReadId;
         self.reads.push(Read { key, version });
         let len = if random.happens(plan.oversize) {

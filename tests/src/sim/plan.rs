@@ -218,6 +218,7 @@ fn any_group(bytes: &mut Unstructured<'_>) -> Result<GroupConfig> {
     config.negative_ttl = millis(bytes, &[0, 100, 1_000, 10_000])?;
     config.stale_while_revalidate = millis(bytes, &[0, 0, 100, 5_000])?;
     config.stale_if_error = millis(bytes, &[0, 0, 100, 5_000])?;
+    config.revalidate_for = millis(bytes, &[0, 100, 5_000])?;
     config.max_loads = limit(bytes, &[1, 4, 1024, 1024])?;
     Ok(config)
 }

@@ -200,3 +200,86 @@ fn not_found_is_kept_by_the_owner_alone_and_not_at_all_where_its_time_is_zero() 
     let stats = bench.shard.stats();
     assert_eq!((stats.load_not_found, stats.load_errors, stats.not_stored), (2, 0, 0));
 }
+
+/// A group whose values live for ten seconds, and can be revalidated for thirty more.
+fn revalidating(bench: &mut Bench, brought: Value) {
+    let group = GroupConfig {
+        ttl: Some(10 * SECOND),
+        stale_while_revalidate: 5 * SECOND,
+        stale_if_error: 20 * SECOND,
+        revalidate_for: 30 * SECOND,
+        ..GroupConfig::default()
+    };
+    bench.shard.add_group(G, group).unwrap();
+    bench.wait("k", 1);
+    let (load, stale) = bench.take_revalidation();
+    assert_eq!(stale, None, "there is nothing yet");
+    bench.loaded(load, Outcome::Value { value: brought, ttl: None });
+    bench.served();
+}
+
+#[test]
+fn a_value_that_the_origin_says_has_not_changed_lives_on_without_a_copy() {
+    let mut bench = Bench::alone();
+    let brought = Value::with_meta(b"old", b"etag").unwrap();
+    revalidating(&mut bench, brought.clone());
+    bench.pass(39 * SECOND);
+    assert_eq!(bench.hit("k"), None);
+    bench.wait("k", 2);
+    let (load, stale) = bench.take_revalidation();
+    let stale = stale.expect("it is held");
+    assert_eq!((stale.as_bytes().as_ptr(), stale.meta()), (brought.as_bytes().as_ptr(), &b"etag"[..]));
+    bench.loaded(load, Outcome::Value { value: stale, ttl: Some(7 * SECOND) });
+    assert_eq!(bench.served(), [(2, Ok(b"old".to_vec()))]);
+    let held = bench.shard.get(bench.now, &key("k")).unwrap().unwrap();
+    assert_eq!(held.value.as_bytes().as_ptr(), brought.as_bytes().as_ptr());
+    assert_eq!(held.expires, bench.now.saturating_add(7 * SECOND));
+    let stats = bench.shard.stats();
+    assert_eq!((stats.loads, stats.revalidations, bench.shard.usage().entries), (2, 1, 1));
+}
+
+#[test]
+fn a_value_is_held_for_revalidation_no_longer_than_its_group_says_and_given_out_to_nobody_meanwhile() {
+    let mut bench = Bench::alone();
+    revalidating(&mut bench, Value::from(&b"old"[..]));
+    bench.pass(31 * SECOND);
+    bench.wait("k", 2);
+    let (load, stale) = bench.take_revalidation();
+    assert!(stale.is_some());
+    bench.loaded(load, failed(FailureKind::OriginFailed));
+    assert_eq!(bench.served(), [(2, Err(FailureKind::OriginFailed))], "it is too old for that");
+    bench.pass(9 * SECOND);
+    bench.wait("k", 3);
+    assert_eq!(bench.take_revalidation().1, None);
+}
+
+#[test]
+fn what_was_removed_or_flushed_meanwhile_is_not_brought_back_by_a_revalidation() {
+    for flush in [false, true] {
+        let mut bench = Bench::alone();
+        revalidating(&mut bench, Value::from(&b"old"[..]));
+        bench.pass(16 * SECOND);
+        bench.wait("k", 2);
+        let (load, stale) = bench.take_revalidation();
+        bench.wait_after(flush);
+        let (_, none) = bench.take_revalidation();
+        assert_eq!(none, None, "what was forgotten is not asked for");
+        bench.loaded(load, Outcome::Value { value: stale.unwrap(), ttl: None });
+        assert_eq!(bench.served(), [(2, Ok(b"old".to_vec()))]);
+        assert_eq!((bench.hit("k"), bench.shard.stats().fenced_dropped), (None, 1));
+    }
+}
+
+#[test]
+fn a_value_that_must_be_fresh_is_revalidated_and_given_out_by_no_grace() {
+    let mut bench = Bench::alone();
+    revalidating(&mut bench, Value::from(&b"old"[..]).fresh_only());
+    bench.pass(12 * SECOND);
+    bench.wait("k", 2);
+    let (load, stale) = bench.take_revalidation();
+    assert!(stale.is_some_and(|stale| stale.is_fresh_only()));
+    bench.loaded(load, failed(FailureKind::OriginFailed));
+    assert_eq!(bench.served(), [(2, Err(FailureKind::OriginFailed))]);
+    let stats = bench.shard.stats();
+    assert_eq!((stats.stale_hits, stats.stale_rescues), (0, 0));
+}

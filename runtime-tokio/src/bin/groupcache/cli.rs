@@ -69,6 +69,15 @@ HTTP side:
 
 A key is the rest of the path, percent-decoded once; it may contain slashes.
 The header x-groupcache-owner names the member that owns it.
+A value has the content type, ETag, Last-Modified and Cache-Control of its origin,
+and its Age; a file those of its name and its time. If-None-Match, If-Modified-Since,
+Range (one) and If-Range are answered.
+
+How long a value is kept, an HTTP origin says as to any shared cache: Cache-Control
+(s-maxage, max-age, no-cache, must-revalidate), else Expires, within --ttl. What is
+private, no-store, or varies by more than its encoding is delivered and not kept.
+An expired value is asked for by If-None-Match or If-Modified-Since: 304 keeps it.
+
 A failure is one line of JSON that says what and why:
   404  not_found, no_such_group        400  invalid_key
   502  origin_failed, value_too_large  503  overloaded, stopping
@@ -222,7 +231,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "GROUPCACHE_MAX_VALUE", default_value = "16MiB", value_name = "SIZE", value_parser = size)]
     pub(crate) max_value: ByteSize,
 
-    /// How long a value is kept: 30s, 5m, 2h, ... Without it: until it is removed or evicted.
+    /// How long a value is kept at most: 30s, 5m, 2h, ... Less where an HTTP origin says so (Cache-Control, Expires). Without it: for as long as the
+    /// origin says, else until it is removed or evicted.
     #[arg(long, env = "GROUPCACHE_TTL", value_name = "DURATION", value_parser = duration)]
     pub(crate) ttl: Option<Duration>,
 
@@ -230,11 +240,15 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "GROUPCACHE_NEGATIVE_TTL", default_value = "5s", value_name = "DURATION", value_parser = duration)]
     pub(crate) negative_ttl: Duration,
 
-    /// How long after its --ttl a value is still given out while it is loaded anew behind the answer.
+    /// How long after it has expired a value is still held, not given out, for its origin to say that it has not changed instead of sending it again.
+    #[arg(long, env = "GROUPCACHE_REVALIDATE_FOR", default_value = "1h", value_name = "DURATION", value_parser = grace)]
+    pub(crate) revalidate_for: Duration,
+
+    /// How long after it has expired a value is still given out while it is loaded anew behind the answer, unless its origin forbids that.
     #[arg(long, env = "GROUPCACHE_STALE_WHILE_REVALIDATE", default_value = "0s", value_name = "DURATION", value_parser = grace)]
     pub(crate) stale_while_revalidate: Duration,
 
-    /// How long after its --ttl a value is still given out when loading it anew fails.
+    /// How long after it has expired a value is still given out when loading it anew fails, unless its origin forbids that.
     #[arg(long, env = "GROUPCACHE_STALE_IF_ERROR", default_value = "0s", value_name = "DURATION", value_parser = grace)]
     pub(crate) stale_if_error: Duration,
 

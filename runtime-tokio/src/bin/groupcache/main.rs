@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod config;
 mod hangups;
+mod head;
 mod http;
 mod live;
 mod metrics;

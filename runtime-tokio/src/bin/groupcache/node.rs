@@ -7,7 +7,7 @@ use groupcache_tokio::{DnsConfig, DnsRegistry, Runtime, Server, Tokio};
 
 use crate::cli::{ServeArgs, Tracing};
 use crate::metrics::Exporter;
-use crate::origin::{Limits, Origins};
+use crate::origin::{Keeping, Limits, Origins};
 #[cfg(feature = "etcd")]
 use crate::report::crosses_in_plain_text;
 use crate::report::{Exit, chain};
@@ -22,7 +22,8 @@ pub(crate) async fn build(args: &ServeArgs, secured: &Secured, exporter: &Export
         Exit::usage(format!("--max-value {} is more than this machine can hold", args.max_value))
     })?;
     let server = server(args, secured, exporter, max_value).await?;
-    let mut origins = Origins::new(Limits { max_value, stall: args.origin_stall });
+    let keeping = Keeping { most: args.ttl, revalidates: !args.revalidate_for.is_zero() };
+    let mut origins = Origins::new(Limits { max_value, stall: args.origin_stall, keeping });
     for group in &args.groups {
         let refused = |why: String| Exit::start(format!("group `{}`: {why}", group.name));
         if server.group(&group.name).is_some() {
@@ -34,6 +35,7 @@ pub(crate) async fn build(args: &ServeArgs, secured: &Secured, exporter: &Export
             .negative_ttl(args.negative_ttl)
             .stale_while_revalidate(args.stale_while_revalidate)
             .stale_if_error(args.stale_if_error)
+            .revalidate_for(args.revalidate_for)
             .retriever(origin);
         if let Some(ttl) = args.ttl {
             builder = builder.ttl(ttl);

@@ -159,6 +159,6 @@ fn one(message: Bytes, value: Bytes) -> Bytes {
 
 fn many(message: Bytes, value: Bytes) -> Bytes {
     let request = FetchRequest::decode(message.slice(5..)).expect("a request");
-    let item = |index| Item { index, ttl_ms: None, result: Some(item::Result::Value(value.clone())) };
+    let item = |index| Item { index, result: Some(item::Result::Value(value.clone())), ..Item::default() };
     framed(&FetchReply { items: (0..request.keys.len() as u32).map(item).collect(), fingerprint: None })
 }

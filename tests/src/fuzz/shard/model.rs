@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use groupcache_core::{Attempt, FlightId, GroupConfig, Instant, PeerId, Ticket};
+use groupcache_core::{Attempt, FlightId, GroupConfig, Instant, PeerId, Ticket, Value};
 
 /// A key: its group's number and its bytes.
 pub(super) type KeyId = (u32, Vec<u8>);
@@ -21,6 +21,8 @@ pub(super) struct Flight {
     pub(super) deadline: Instant,
     pub(super) latest: Instant,
     pub(super) waiters: Vec<u32>,
+    /// What it took to the origin to be revalidated.
+    pub(super) stale: Option<Value>,
 }
 
 impl Flight {
@@ -152,9 +154,10 @@ impl Model {
         flushed.max(self.forgotten.get(key).copied().unwrap_or(0))
     }
 
-    /// A value of `flight` was answered at first hand: it may be found until `expires`.
-    pub(super) fn keep(&mut self, flight: &Flight, expires: Instant) {
-        self.may_keep.insert((flight.key.clone(), flight.began), expires);
+    /// A value of a load that began then was answered at first hand, by that one or by one that revalidated it: it may be found until `expires`.
+    pub(super) fn keep(&mut self, key: &KeyId, began: u64, expires: Instant) {
+        let until = self.may_keep.entry((key.clone(), began)).or_insert(expires);
+        *until = expires.max(*until);
     }
 
     /// Until when a value of a load that began then may be found, where it may be found at all.

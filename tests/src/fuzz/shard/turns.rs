@@ -10,14 +10,14 @@ use groupcache_core::{
     OnAbandoned, Outcome, Wake,
 };
 
-use super::model::Flight;
+use super::model::{Flight, began};
 use super::{Ask, Bench, ME, foreign, ring};
 
 impl Bench {
     /// Takes out everything that was asked for.
     pub(super) fn asked(&mut self) -> Vec<Ask> {
         let intents = self.out.drain_intents().map(|intent| match intent {
-            Intent::Load { flight, attempt, .. } => Ask::Load(flight, attempt),
+            Intent::Load { flight, attempt, stale, .. } => Ask::Load(flight, attempt, stale),
             Intent::AbortLoad { flight } => Ask::Abort(flight, None),
             other => panic!("a shard does not ask for {other:?}"),
         });
@@ -33,21 +33,22 @@ impl Bench {
     /// A load turned to its next source, or joined the one that is at the origin already.
     pub(super) fn check_retry(&mut self, id: FlightId, before: &Flight) {
         let twin = self.model.local_twin(id);
-        let (asked, attempt, peer) = match *self.asked() {
+        let (asked, attempt, peer, stale) = match *self.asked() {
             [] => return self.model.merge(id, twin.expect("a load that asks nobody has joined another")),
-            [Ask::Load(asked, attempt)] => {
+            [Ask::Load(asked, attempt, ref stale)] => {
                 assert_eq!(twin, None, "two loads of a key at one origin");
-                (asked, attempt, None)
+                (asked, attempt, None, stale.clone())
             }
-            [Ask::Fetch(asked, attempt, peer)] => (asked, attempt, Some(peer)),
+            [Ask::Fetch(asked, attempt, peer)] => (asked, attempt, Some(peer), None),
             ref other => panic!("a retry asks once, not {other:?}"),
         };
         assert_eq!(asked, id);
         assert!(!before.attempts.contains(&attempt), "attempt {attempt:?} is not new");
         assert!(before.deadline > self.now, "asked for nobody");
+        self.check_offered(&before.key, stale.as_ref());
         let flight = self.model.flights.get_mut(&id).expect("a load in progress");
         flight.attempts.push(attempt);
-        flight.peer = peer;
+        (flight.peer, flight.stale) = (peer, stale);
     }
 
     /// Notes what an answer lets the shard keep: a value from the origin, or from the owner, for as long as that one says; and, from this node's origin,
@@ -67,7 +68,7 @@ impl Bench {
         let is_mine = owner.is_none_or(|owner| owner == ME);
         let until = |ttl: Option<Duration>| ttl.map_or(Instant::MAX, |ttl| self.now.saturating_add(ttl));
         match outcome {
-            Outcome::Value { ttl, .. } => {
+            Outcome::Value { value, ttl } => {
                 let of_owner = match flight.peer {
                     Some(peer) if attempt == flight.attempt() => owner == Some(peer),
                     Some(_) | None => attempt == flight.attempts[0],
@@ -77,7 +78,7 @@ impl Bench {
                 let most = self.config.hot_ttl;
                 let expires = until(if is_copy { Some(ttl.map_or(most, |ttl| ttl.min(most))) } else { ttl });
                 if !from_peer || of_owner {
-                    self.model.keep(flight, expires);
+                    self.model.keep(&flight.key, began(&flight.key, value), expires);
                 }
             }
             Outcome::Failed(failure) if failure.kind == FailureKind::NotFound && !from_peer && is_mine => {
@@ -94,6 +95,7 @@ impl Bench {
             matches!(kind, FailureKind::OriginFailed | FailureKind::Deadline | FailureKind::Overloaded);
         assert!(of_use && !flight.fenced, "{stale:?} in place of {kind:?}");
         self.check_kept(&flight.key, stale);
+        assert!(!stale.value.is_fresh_only(), "an old value of one that must be fresh");
         let grace = self.model.groups[flight.key.0 as usize].config.stale_if_error;
         assert!(self.now < stale.expires.saturating_add(grace), "a value that is too old");
     }
@@ -167,6 +169,7 @@ impl Bench {
         config.negative_ttl = Duration::from_secs(bytes.int_in_range(0..=2)?);
         config.stale_while_revalidate = Duration::from_secs(*bytes.choose(&[0, 1, 60])?);
         config.stale_if_error = Duration::from_secs(*bytes.choose(&[0, 0, 3])?);
+        config.revalidate_for = Duration::from_secs(*bytes.choose(&[0, 0, 2, 90])?);
         config.max_loads = NonZeroU32::new(*bytes.choose(&[1, 3, 99])?).expect("above zero");
         self.shard.add_group(GroupId::new(group), config.clone()).expect("in range");
         self.model.groups[group as usize].live = true;

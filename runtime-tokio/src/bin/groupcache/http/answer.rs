@@ -8,13 +8,17 @@ use groupcache_core::Level;
 use groupcache_runtime::{Error, ErrorKind};
 use groupcache_tokio::trace::TraceContext;
 use groupcache_tokio::{Access, Group, Server, TokenRefused, Tokens};
-use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::body::Frames;
 use super::page::for_people;
 use super::route::{BadPath, Route};
+use super::value;
 use crate::metrics::{self, Exporter};
 use crate::report;
 
@@ -49,13 +53,26 @@ impl Front {
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Frames> {
         let (method, uri) = (request.method(), request.uri());
         let route = Route::parse(uri.path(), uri.query());
-        if let Some(refused) = self.refused(&route, request) {
-            return refused;
-        }
-        let response = match route {
+        let mut response = match self.refused(&route, request) {
+            Some(refused) => refused,
+            None => self.answer_route(request, route).await,
+        };
+        // What a value is, its origin says: no client is to guess otherwise from its bytes.
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), "answered");
+        response
+    }
+
+    async fn answer_route<B>(
+        &self,
+        request: &Request<B>,
+        route: Result<Route<'_>, BadPath>,
+    ) -> Response<Frames> {
+        let (method, headers) = (request.method(), request.headers());
+        match route {
             Ok(Route::Key { group, key }) => {
-                let answering = self.answer_key(method, &group, &key);
-                match TraceContext::from_headers(request.headers()) {
+                let answering = self.answer_key((method, headers), &group, &key);
+                match TraceContext::from_headers(headers) {
                     Some(context) => context.scope(answering).await,
                     None => answering.await,
                 }
@@ -70,9 +87,7 @@ impl Front {
             ),
             Err(BadPath::NotUtf8) => invalid_key("the key is not UTF-8"),
             Err(BadPath::Query) => invalid_key("a query is no part of a key: encode `?` as %3F"),
-        };
-        tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), "answered");
-        response
+        }
     }
 
     /// What is answered to who does not have the token that this needs.
@@ -134,7 +149,12 @@ impl Front {
         }
     }
 
-    async fn answer_key(&self, method: &Method, name: &str, key: &str) -> Response<Frames> {
+    async fn answer_key(
+        &self,
+        (method, headers): (&Method, &HeaderMap),
+        name: &str,
+        key: &str,
+    ) -> Response<Frames> {
         if !matches!(*method, Method::GET | Method::HEAD | Method::DELETE) {
             return method_not_allowed("GET, HEAD, DELETE");
         }
@@ -144,7 +164,7 @@ impl Front {
         }
         let mut response = match *method {
             Method::DELETE => remove(&group, key).await,
-            _ => get(&group, key).await,
+            _ => get((method, headers), &group, key).await,
         };
         if let Some(owner) = group.owner(key).and_then(|owner| HeaderValue::try_from(owner).ok()) {
             response.headers_mut().insert(OWNER, owner);
@@ -153,7 +173,7 @@ impl Front {
     }
 }
 
-async fn get(group: &Group, key: &str) -> Response<Frames> {
+async fn get((method, headers): (&Method, &HeaderMap), group: &Group, key: &str) -> Response<Frames> {
     let found = match group.lookup(key).await {
         Ok(found) => found,
         Err(error) => return failure(&error),
@@ -164,8 +184,7 @@ async fn get(group: &Group, key: &str) -> Response<Frames> {
         Level::Peer => "peer",
         Level::Origin => "load",
     };
-    let mut response = Response::new(Frames::from(found.value.into_bytes()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    let mut response = value::answer(method, headers, found);
     response.headers_mut().insert(LEVEL, HeaderValue::from_static(level));
     response
 }

@@ -7,6 +7,7 @@ mod patience;
 mod route;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::convert::Infallible;
 use std::io;

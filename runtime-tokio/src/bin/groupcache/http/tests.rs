@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use groupcache_runtime::{Loaded, RetrieveError};
 use groupcache_tokio::{Server, Tokens};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{Front, Limits, serve};
+use crate::head::Head;
 use crate::metrics::Exporter;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,6 +27,7 @@ async fn load(key: String) -> Result<Loaded, RetrieveError> {
         "odd" => Err(RetrieveError::invalid_key("odd keys are not kept")),
         "huge" => Err(RetrieveError::too_large(1000)),
         "empty" => Ok(Loaded::from("")),
+        "page" => Ok(page()),
         "large" => Ok(Loaded::from(pattern(15 << 20))),
         "late" => {
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -33,6 +36,24 @@ async fn load(key: String) -> Result<Loaded, RetrieveError> {
         "never" => std::future::pending().await,
         _ => Ok(Loaded::from(format!("<{key}>"))),
     }
+}
+
+/// A value with all that an origin says of one, for a minute.
+fn page() -> Loaded {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("content-type", "text/html"),
+        ("content-language", "en"),
+        ("etag", "\"1\""),
+        ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ("cache-control", "max-age=60"),
+    ] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    let mut head = Head::of(&headers);
+    (head.kept, head.age) = (Some(Duration::from_secs(60)), Duration::from_secs(7));
+    let loaded = Loaded::with_meta(b"0123456789", &head.to_meta()).expect("it fits");
+    loaded.with_ttl(Duration::from_secs(60))
 }
 
 fn pattern(len: usize) -> Vec<u8> {
@@ -82,10 +103,10 @@ impl Node {
         self.ask_with(method, target, "").await
     }
 
-    /// `headers` end with their line end.
-    async fn ask_with(&self, method: &str, target: &str, headers: &str) -> Answer {
+    /// `fields` have a line end each.
+    async fn ask_with(&self, method: &str, target: &str, fields: &str) -> Answer {
         let mut stream = self.connect().await;
-        let head = format!("{method} {target} HTTP/1.1\r\nhost: h\r\n{headers}connection: close\r\n\r\n");
+        let head = format!("{method} {target} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{fields}\r\n");
         stream.write_all(head.as_bytes()).await.expect("sends");
         Answer::read(stream).await
     }
@@ -155,6 +176,91 @@ async fn values_of_every_size_are_whole_and_head_sends_none_of_them() {
     let head = node.ask("HEAD", "/g/large").await;
     assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, Some("15728640"), 0));
     assert_eq!(head.header("x-groupcache"), Some("hit"));
+}
+
+#[tokio::test]
+async fn a_value_is_served_with_what_its_origin_says_of_it_and_with_its_age() {
+    let node = Node::joined().await;
+    for level in ["load", "hit"] {
+        let page = node.get("/g/page").await;
+        assert_eq!((page.status, page.header("x-groupcache")), (200, Some(level)));
+        for (name, value) in [
+            ("content-type", "text/html"),
+            ("content-language", "en"),
+            ("etag", "\"1\""),
+            ("last-modified", "sun, 06 nov 1994 08:49:37 gmt"),
+            ("cache-control", "max-age=60"),
+            ("accept-ranges", "bytes"),
+            ("x-content-type-options", "nosniff"),
+        ] {
+            assert_eq!(page.header(name), Some(value), "{}", page.head);
+        }
+        let age: u64 = page.header("age").and_then(|age| age.parse().ok()).expect("an age");
+        assert!((7..67).contains(&age), "{age}");
+    }
+    let plain = node.get("/g/plain").await;
+    assert_eq!((plain.header("age"), plain.header("cache-control")), (None, None), "nothing is known of it");
+    for target in ["/g/missing", "/-/healthz", "/nothing"] {
+        assert_eq!(node.get(target).await.header("x-content-type-options"), Some("nosniff"), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_the_value_is_told_so_without_it() {
+    let node = Node::joined().await;
+    let conditions = [
+        "if-none-match: \"0\", w/\"1\"",
+        "if-none-match: W/\"1\"",
+        "if-modified-since: Sun, 06 Nov 1994 08:49:37 GMT",
+    ];
+    for (condition, status) in conditions.iter().zip([200, 304, 304]) {
+        for method in ["GET", "HEAD"] {
+            let answer = node.ask_with(method, "/g/page", &format!("{condition}\r\n")).await;
+            assert_eq!(answer.status, status, "{condition}");
+            assert_eq!(answer.header("etag"), Some("\"1\""), "{condition}");
+            assert_eq!(answer.header("cache-control"), Some("max-age=60"), "{condition}");
+            if status == 304 {
+                assert_eq!((answer.body.len(), answer.header("content-type")), (0, None), "{}", answer.head);
+                assert!(answer.header("x-groupcache").is_some() && answer.header("content-length").is_none());
+            }
+        }
+    }
+    let failed = node.ask_with("GET", "/g/page", "if-match: \"2\"\r\n").await;
+    assert_eq!((failed.status, failed.body.len(), failed.header("content-length")), (412, 0, Some("0")));
+}
+
+#[tokio::test]
+async fn a_part_of_a_value_is_what_was_asked_for_and_nothing_of_what_is_not_there() {
+    let node = Node::joined().await;
+    let ask = async |fields: &str| node.ask_with("GET", "/g/page", fields).await;
+    let part = ask("range: bytes=2-4\r\n").await;
+    assert_eq!(
+        (part.status, part.body.as_slice(), part.header("content-length")),
+        (206, &b"234"[..], Some("3"))
+    );
+    assert_eq!(
+        (part.header("content-range"), part.header("content-type")),
+        (Some("bytes 2-4/10"), Some("text/html"))
+    );
+    let same = ask("range: bytes=-2\r\nif-range: \"1\"\r\n").await;
+    assert_eq!((same.status, same.body.as_slice()), (206, &b"89"[..]));
+    for whole in
+        ["range: bytes=2-4\r\nif-range: \"2\"\r\n", "range: bytes=0-1,4-5\r\n", "range: lines=1-2\r\n"]
+    {
+        let answer = ask(whole).await;
+        assert_eq!((answer.status, answer.body.len()), (200, 10), "{whole}");
+    }
+    let beyond = ask("range: bytes=10-\r\n").await;
+    assert_eq!((beyond.status, beyond.body.len()), (416, 0));
+    assert_eq!((beyond.header("content-range"), beyond.header("content-type")), (Some("bytes */10"), None));
+    let head = node.ask_with("HEAD", "/g/page", "range: bytes=2-4\r\n").await;
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (200, Some("10")),
+        "a range is for a GET to ask"
+    );
+    let large = node.ask_with("GET", "/g/large", "range: bytes=100-10000099\r\n").await;
+    assert!(large.status == 206 && large.body == pattern(15 << 20)[100..10_000_100]);
 }
 
 #[tokio::test]

@@ -5,13 +5,20 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cap_fs_ext::OpenOptionsSyncExt;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
+use groupcache_runtime::ByteView;
+use http::header::{CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED};
 
-use super::{Fault, Load, OriginError};
+use super::{Again, Answer, Fault, Keeping, Load, OriginError, Reload};
+use crate::head::Head;
+
+/// How long a file must have been left alone for its time of modification to tell it from what it will be: a file system's clock ticks, and some tick every
+/// other second.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// How often a file that changes under its reader is read again.
 const ATTEMPTS: usize = 3;
@@ -25,6 +32,7 @@ const ATTEMPTS: usize = 3;
 pub(crate) struct Files {
     dir: Arc<Path>,
     max_value: usize,
+    keeping: Keeping,
 }
 
 impl Files {
@@ -37,7 +45,13 @@ impl Files {
     pub(crate) fn open(dir: &Path, max_value: usize) -> io::Result<Self> {
         let dir = std::path::absolute(dir)?;
         Dir::open_ambient_dir(&dir, ambient_authority())?;
-        Ok(Self { dir: dir.into(), max_value })
+        Ok(Self { dir: dir.into(), max_value, keeping: Keeping::default() })
+    }
+
+    /// The same, of a node that keeps values for so long.
+    pub(crate) const fn keeping(mut self, keeping: Keeping) -> Self {
+        self.keeping = keeping;
+        self
     }
 
     /// Reads the file that `key` names, off the runtime's threads.
@@ -47,6 +61,20 @@ impl Files {
         tokio::task::spawn_blocking(move || this.read(&path)).await.map_err(Fault::Abandoned)?
     }
 
+    /// Looks whether a file has changed since it was read as `stale`, and reads it where it has.
+    pub(crate) async fn revalidate(&self, key: &str, stale: &ByteView) -> Reload {
+        let path = relative_path(key)?;
+        let (this, known) = (self.clone(), Head::from_meta(stale.meta()));
+        let again = move || {
+            let file = this.open_file(&path)?;
+            let now = Shape::of(&file)?.tag();
+            // A weak tag was given to a file that might still have been written to, within one tick of the file system's clock.
+            let is_same = now.is_some() && now.as_ref() == known.get(&ETAG);
+            if is_same { Ok(Again::Unchanged { ttl: None }) } else { this.read(&path).map(Again::Changed) }
+        };
+        tokio::task::spawn_blocking(again).await.map_err(Fault::Abandoned)?
+    }
+
     /// Reads a file whole. One that changes meanwhile is read again, and refused when it does not come to rest.
     ///
     /// Seen are changes of length and of the time of modification, which is all that the system tells. A writer that wants to be sure writes a new file and
@@ -54,12 +82,14 @@ impl Files {
     fn read(&self, path: &Path) -> Load {
         for _ in 0..ATTEMPTS {
             let mut file = self.open_file(path)?;
-            let before = Shape::of(&file)?;
+            let (before, began) = (Shape::of(&file)?, SystemTime::now());
             let value = read_to_end(&mut file, before.len, self.max_value)?;
             // Files of /proc say that they have no bytes.
             let whole = before.len == 0 || u64::try_from(value.len()) == Ok(before.len);
             if whole && Shape::of(&file)? == before {
-                return Ok(value.into());
+                let mut head = head_of(path, &before, value.len(), began);
+                head.kept = self.keeping.most;
+                return Ok(Answer { bytes: value.into(), head: head.into(), ttl: None, fresh_only: false });
             }
         }
         Err(Fault::Changed.into())
@@ -149,6 +179,26 @@ fn read_to_end(file: &mut impl Read, expected: u64, limit: usize) -> Result<Vec<
     if value.len() > limit { Err(too_large()) } else { Ok(value) }
 }
 
+/// What is said beside a file: what its name says that it is, and which file it was. `began` is when it was read.
+fn head_of(path: &Path, shape: &Shape, len: usize, began: SystemTime) -> Head {
+    let mut head = Head::default();
+    if let Some(kind) = mime_guess::from_path(path).first_raw() {
+        head.set(&CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    // Files of /proc have no bytes, by what the system says, and no time at which they changed.
+    let of_disk = u64::try_from(len) == Ok(shape.len);
+    let (Some(tag), Some(modified), true) = (shape.tag(), shape.modified, of_disk) else { return head };
+    if modified.checked_add(SETTLED).is_some_and(|settled| settled < began) {
+        head.set(&ETAG, tag);
+        if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(modified)) {
+            head.set(&LAST_MODIFIED, date);
+        }
+    } else if let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
+        head.set(&ETAG, weak);
+    }
+    head
+}
+
 /// What changes when a file is written to.
 #[derive(PartialEq, Eq)]
 struct Shape {
@@ -160,5 +210,11 @@ impl Shape {
     fn of(file: &File) -> Result<Self, OriginError> {
         let metadata = file.metadata().map_err(Fault::Read)?;
         Ok(Self { len: metadata.len(), modified: metadata.modified().ok() })
+    }
+
+    /// An entity tag; `None` for a file that is older than the epoch, or that the system tells no time of.
+    fn tag(&self) -> Option<HeaderValue> {
+        let since = self.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        HeaderValue::try_from(format!("\"{:x}-{:x}\"", self.len, since.as_nanos())).ok()
     }
 }

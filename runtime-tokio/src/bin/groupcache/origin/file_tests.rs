@@ -1,12 +1,15 @@
 //! The directory origin on a real file system: what it gives, and what it must never give.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
+use groupcache_runtime::ByteView;
+use http::header::{CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use tempfile::TempDir;
 
 use super::file::Files;
-use super::{Fault, OriginError};
+use super::{Again, Answer, Fault, OriginError};
 
 const LIMIT: usize = 4 << 20;
 
@@ -262,7 +265,71 @@ mod unix {
 async fn files_of_the_kernel_are_read_to_their_end_within_the_limit() {
     let files = Files::open(Path::new("/proc"), LIMIT).unwrap();
     let version = files.load("version").await.expect("/proc/version");
+    assert_eq!(version.head.get(&ETAG), None, "the system tells nothing that would change with it");
     assert!(version.starts_with(b"Linux"));
     let short = Files::open(Path::new("/proc"), 4).unwrap();
     assert!(matches!(short.load("version").await, Err(OriginError::TooLarge(4))));
+}
+
+impl World {
+    /// Says of a file that it was written an hour ago and `seconds`.
+    fn age(&self, name: &str, seconds: u64) {
+        let file = File::options().write(true).open(self.root.join(name)).unwrap();
+        let hour = Duration::from_secs(3600 + seconds);
+        file.set_modified(SystemTime::now().checked_sub(hour).unwrap()).unwrap();
+    }
+
+    async fn load(&self, key: &str) -> Answer {
+        self.files.load(key).await.expect("a value")
+    }
+
+    async fn revalidate(&self, key: &str, answer: &Answer) -> Result<Again, OriginError> {
+        let value = groupcache_core::Value::with_meta(answer, &answer.head.to_meta()).unwrap();
+        self.files.revalidate(key, &ByteView::from(value)).await
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_what_its_name_says_and_has_a_validator_of_its_own() {
+    let world = World::new();
+    for (name, kind) in [
+        ("page.html", Some("text/html")),
+        ("dir.css/UPPER.PNG", Some("image/png")),
+        ("data.json", Some("application/json")),
+        ("no-extension", None),
+        ("strange.unheard-of", None),
+    ] {
+        world.write(name, "bytes");
+        world.age(name, 0);
+        let head = world.load(name).await.head;
+        assert_eq!(head.get(&CONTENT_TYPE).map(|kind| kind.to_str().unwrap()), kind, "{name}");
+        assert!(head.get(&LAST_MODIFIED).is_some_and(|date| date.to_str().unwrap().ends_with(" GMT")));
+        assert!(head.get(&ETAG).is_some_and(|tag| tag.as_bytes().starts_with(b"\"5-")), "{head:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_has_not_changed_is_not_read_again() {
+    let world = World::new();
+    world.write("f.txt", "first");
+    world.age("f.txt", 10);
+    let first = world.load("f.txt").await;
+    assert!(matches!(world.revalidate("f.txt", &first).await, Ok(Again::Unchanged { ttl: None })));
+    // As long as before: only the time tells.
+    world.write("f.txt", "other");
+    world.age("f.txt", 5);
+    let again = world.revalidate("f.txt", &first).await;
+    assert!(matches!(&again, Ok(Again::Changed(answer)) if &**answer == b"other"), "{again:?}");
+    fs::remove_file(world.root.join("f.txt")).unwrap();
+    assert!(matches!(world.revalidate("f.txt", &first).await, Err(OriginError::NotFound)));
+}
+
+#[tokio::test]
+async fn a_file_that_was_written_a_moment_ago_is_read_again_for_it_may_change_within_a_tick() {
+    let world = World::new();
+    world.write("f.txt", "fresh");
+    let fresh = world.load("f.txt").await;
+    assert!(fresh.head.get(&ETAG).is_some_and(|tag| tag.as_bytes().starts_with(b"W/")), "{fresh:?}");
+    assert_eq!(fresh.head.get(&LAST_MODIFIED), None);
+    assert!(matches!(world.revalidate("f.txt", &fresh).await, Ok(Again::Changed(_))));
 }

@@ -1,8 +1,12 @@
 //! Where values come from: a directory, or an HTTP server.
 
+mod answer;
 mod file;
 #[cfg(test)]
 mod file_tests;
+mod freshness;
+#[cfg(test)]
+mod keeping_tests;
 mod web;
 #[cfg(test)]
 mod web_tests;
@@ -13,10 +17,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use groupcache_runtime::{Loaded, RetrieveError, Retriever};
+use groupcache_runtime::{ByteView, Loaded, RetrieveError, Retriever, Revalidated};
 use reqwest::Url;
 
+use answer::{Again, Answer};
 use file::Files;
 use web::Web;
 
@@ -85,6 +89,17 @@ pub(crate) struct Limits {
     pub(crate) max_value: usize,
     /// How long an HTTP origin may say nothing.
     pub(crate) stall: Duration,
+    /// How long values are kept.
+    pub(crate) keeping: Keeping,
+}
+
+/// What a node says of how long values are kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Keeping {
+    /// For how long at most, where there is such a limit; also for as long where the origin says nothing.
+    pub(crate) most: Option<Duration>,
+    /// Whether expired values are held for their origin to say that they have not changed.
+    pub(crate) revalidates: bool,
 }
 
 /// Turns sources into origins. Every HTTP origin shares one client, so that connections are kept across groups.
@@ -103,10 +118,10 @@ impl Origins {
     /// # Errors
     /// The directory is not there, or is none; TLS cannot be set up.
     pub(crate) fn open(&mut self, source: &Source) -> Result<Origin, String> {
-        let Limits { max_value, stall } = self.limits;
+        let Limits { max_value, stall, keeping } = self.limits;
         match source {
             Source::Files(dir) => Files::open(dir, max_value)
-                .map(Origin::Files)
+                .map(|files| Origin::Files(files.keeping(keeping)))
                 .map_err(|error| format!("cannot serve `{}`: {error}", dir.display())),
             Source::Web(prefix) => {
                 let client = match &self.client {
@@ -116,7 +131,7 @@ impl Origins {
                     })?,
                 };
                 self.client = Some(client.clone());
-                Ok(Origin::Web(Web::new(client, prefix.clone(), max_value, stall)))
+                Ok(Origin::Web(Web::new(client, prefix.clone(), max_value, stall).keeping(keeping)))
             }
         }
     }
@@ -136,14 +151,17 @@ impl Retriever for Origin {
             Self::Files(files) => files.load(key).await,
             Self::Web(web) => web.load(key).await,
         };
-        match loaded {
-            Ok(value) => Ok(Loaded::from(value)),
-            Err(error) => {
-                if let OriginError::Failed(fault) = &error {
-                    tracing::warn!(key, error = report::chain(&**fault), "the origin failed");
-                }
-                Err(error.into_retrieve_error())
-            }
+        loaded.map_err(|error| error.reported(key))?.into_loaded()
+    }
+
+    async fn revalidate(&self, key: &str, stale: &ByteView) -> Result<Revalidated, RetrieveError> {
+        let again = match self {
+            Self::Files(files) => files.revalidate(key, stale).await,
+            Self::Web(web) => web.revalidate(key, stale).await,
+        };
+        match again.map_err(|error| error.reported(key))? {
+            Again::Unchanged { ttl } => Ok(Revalidated::Unchanged { ttl }),
+            Again::Changed(answer) => answer.into_loaded().map(Revalidated::Changed),
         }
     }
 }
@@ -162,6 +180,14 @@ pub(crate) enum OriginError {
 }
 
 impl OriginError {
+    /// As an error of the retriever, with a line in the log where the origin is at fault.
+    fn reported(self, key: &str) -> RetrieveError {
+        if let Self::Failed(fault) = &self {
+            tracing::warn!(key, error = report::chain(&**fault), "the origin failed");
+        }
+        self.into_retrieve_error()
+    }
+
     /// Not a `From`: [`RetrieveError`] takes any error for a failure of the origin, and this is more than that.
     fn into_retrieve_error(self) -> RetrieveError {
         match self {
@@ -215,7 +241,10 @@ pub(crate) enum Fault {
 }
 
 /// The result of a load.
-type Load = Result<Bytes, OriginError>;
+type Load = Result<Answer, OriginError>;
+
+/// The result of asking again.
+type Reload = Result<Again, OriginError>;
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,19 @@
 //! An HTTP server as an origin: the key is appended to a prefix.
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
+use groupcache_runtime::ByteView;
 use groupcache_tokio::trace::TraceContext;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, TRANSFER_ENCODING};
+use reqwest::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, ETAG, EXPIRES, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    LAST_MODIFIED, TRANSFER_ENCODING, VARY,
+};
 use reqwest::{Response, StatusCode, Url, Version, redirect};
 
-use super::{Fault, Load, OriginError};
+use super::freshness::Freshness;
+use super::{Again, Answer, Fault, Keeping, Load, OriginError, Reload};
+use crate::head::{Head, same_tag};
 
 /// Everything but RFC 3986's unreserved characters, so that no byte of a key means anything in a URL.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -40,36 +46,112 @@ pub(super) fn client(stall: Duration) -> Result<reqwest::Client, reqwest::Error>
 ///
 /// 200 is a value; 404 and 410 are "not found"; every other status is a failure, redirects included: following one could lead to another host, and
 /// would hide from the ring what is asked for. The value is the body as it was sent, and it is taken only when it is known to be whole: as long as
-/// announced, or ended by its last chunk.
+/// announced, or ended by its last chunk. How long it is kept is the origin's to say, as to any shared cache; what must not be kept is given to
+/// those who wait for it. A name and a password in the prefix are the node's own: what they are shown is for all who ask the node. No field of a client's request goes to the origin, so that a key has one value, whoever asks for it.
 #[derive(Debug)]
 pub(crate) struct Web {
     client: reqwest::Client,
     prefix: Url,
     max_value: usize,
     stall: Duration,
+    keeping: Keeping,
 }
 
 impl Web {
     /// Values below `prefix` (it ends with a slash and has no query), of at most `max_value` bytes each. `stall` is the client's read timeout.
     pub(crate) const fn new(client: reqwest::Client, prefix: Url, max_value: usize, stall: Duration) -> Self {
-        Self { client, prefix, max_value, stall }
+        let keeping = Keeping { most: None, revalidates: false };
+        Self { client, prefix, max_value, stall, keeping }
+    }
+
+    /// The same, of a node that keeps values for so long.
+    pub(crate) const fn keeping(mut self, keeping: Keeping) -> Self {
+        self.keeping = keeping;
+        self
     }
 
     /// Asks the origin for `key`.
     pub(crate) async fn load(&self, key: &str) -> Load {
+        let (response, delay) = self.ask(key, HeaderMap::new()).await?;
+        self.answer(response, delay).await
+    }
+
+    /// Asks the origin whether `key` has changed since it sent `stale`, by the validators that it sent along; and for what it is now where it has.
+    pub(crate) async fn revalidate(&self, key: &str, stale: &ByteView) -> Reload {
+        let head = Head::from_meta(stale.meta());
+        let conditions = conditions(&head);
+        if conditions.is_empty() {
+            return self.load(key).await.map(Again::Changed);
+        }
+        let (response, delay) = self.ask(key, conditions).await?;
+        if response.status() != StatusCode::NOT_MODIFIED {
+            return self.answer(response, delay).await.map(Again::Changed);
+        }
+        if is_about_another(&head, response.headers()) {
+            return self.load(key).await.map(Again::Changed);
+        }
+        Ok(self.confirmed(stale, &head, response.headers().clone(), delay))
+    }
+
+    /// Sends a request; answers with how long its answer took.
+    async fn ask(&self, key: &str, mut headers: HeaderMap) -> Result<(Response, Duration), OriginError> {
         let url = self.url(key)?;
-        let mut headers = HeaderMap::new();
         if let Some(trace) = TraceContext::current() {
             trace.set_headers(&mut headers);
         }
         let request = self.client.get(url).header(ACCEPT_ENCODING, "identity").headers(headers);
+        let asked = Instant::now();
         let response = request.send().await.map_err(|error| self.no_answer(error))?;
+        Ok((response, asked.elapsed()))
+    }
+
+    async fn answer(&self, response: Response, delay: Duration) -> Load {
         match response.status() {
-            StatusCode::OK => self.body(response).await,
-            StatusCode::NOT_FOUND | StatusCode::GONE => Err(OriginError::NotFound),
-            status if status.is_redirection() => Err(Fault::Redirect(status).into()),
-            status => Err(Fault::Status(status).into()),
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Err(OriginError::NotFound),
+            // Nobody has asked whether something was modified.
+            status if status.is_redirection() && status != StatusCode::NOT_MODIFIED => {
+                return Err(Fault::Redirect(status).into());
+            }
+            status => return Err(Fault::Status(status).into()),
         }
+        let mut head = Head::of(response.headers());
+        let freshness = Freshness::of(response.headers(), SystemTime::now(), delay);
+        let ttl = self.note_ttl(&mut head, &freshness);
+        let bytes = self.body(response).await?.into();
+        Ok(Answer { bytes, head: head.into(), ttl, fresh_only: freshness.fresh_only })
+    }
+
+    /// What "not modified" makes of an expired value. What it does not say is as it was.
+    fn confirmed(&self, stale: &ByteView, old: &Head, mut said: HeaderMap, delay: Duration) -> Again {
+        let mut head = old.confirmed_by(&said);
+        let says_how_long = said.contains_key(CACHE_CONTROL) || said.contains_key(EXPIRES);
+        for (name, is_said) in [(CACHE_CONTROL, says_how_long), (VARY, said.contains_key(VARY))] {
+            if let Some(value) = old.get(&name).filter(|_| !is_said) {
+                said.insert(name, value.clone());
+            }
+        }
+        let mut freshness = Freshness::of(&said, SystemTime::now(), delay);
+        if !says_how_long {
+            freshness.lifetime = freshness.lifetime.or(old.kept);
+        }
+        let ttl = self.note_ttl(&mut head, &freshness);
+        if head == *old {
+            return Again::Unchanged { ttl };
+        }
+        let bytes = stale.clone().into_bytes();
+        Again::Changed(Answer { bytes, head: head.into(), ttl, fresh_only: freshness.fresh_only })
+    }
+
+    /// How long a value may be kept. Notes it beside the value, in whole seconds, so that who answers with it can tell its age.
+    fn note_ttl(&self, head: &mut Head, freshness: &Freshness) -> Option<Duration> {
+        let is_comparable = head.get(&ETAG).or_else(|| head.get(&LAST_MODIFIED)).is_some();
+        let ttl = freshness.ttl(self.keeping.most, self.keeping.revalidates && is_comparable);
+        let rounded_up =
+            |ttl: Duration| Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_millis() > 0));
+        head.kept = ttl.or(self.keeping.most).map(rounded_up);
+        head.age = Duration::from_secs(freshness.age.as_secs());
+        ttl
     }
 
     /// The prefix with the key behind it. No key climbs out: everything that means something to a URL is encoded, and the segments `.` and `..`, which
@@ -94,7 +176,7 @@ impl Web {
     }
 
     /// Reads the body whole, or says why it is not.
-    async fn body(&self, mut response: Response) -> Load {
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, OriginError> {
         if !says_where_it_ends(&response) {
             return Err(Fault::Unbounded.into());
         }
@@ -117,7 +199,7 @@ impl Web {
             Some(announced) if u64::try_from(value.len()) != Ok(announced) => {
                 Err(Fault::Length { announced, read: value.len() }.into())
             }
-            _ => Ok(value.into()),
+            _ => Ok(value),
         }
     }
 
@@ -140,6 +222,22 @@ impl Web {
             Fault::BrokenOff { read, cause: error.without_url() }.into()
         }
     }
+}
+
+/// What asks for a value only if it is no longer this one.
+fn conditions(head: &Head) -> HeaderMap {
+    let mut conditions = HeaderMap::new();
+    for (name, condition) in [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)] {
+        if let Some(value) = head.get(&name) {
+            conditions.insert(condition, value.clone());
+        }
+    }
+    conditions
+}
+
+/// Whether "not modified" is said of a value that is not this one: an origin with several machines may know several.
+fn is_about_another(head: &Head, said: &HeaderMap) -> bool {
+    matches!((head.get(&ETAG), said.get(ETAG)), (Some(ours), Some(theirs)) if !same_tag(ours, theirs))
 }
 
 /// Whether the end of the body can be told from a broken connection. In HTTP/1 a body without a length and not chunked ends where the connection does.

@@ -16,7 +16,7 @@ const STALL: Duration = Duration::from_millis(300);
 
 /// What an origin does after it has sent its bytes.
 #[derive(Clone, Copy)]
-enum Then {
+pub(super) enum Then {
     /// Closes the connection in order.
     Close,
     /// Resets it.
@@ -28,26 +28,31 @@ enum Then {
 }
 
 /// An origin that answers every request with the same bytes, right or wrong.
-struct Origin {
-    web: Web,
-    requests: Arc<AtomicUsize>,
-    last: Arc<std::sync::Mutex<String>>,
+pub(super) struct Origin {
+    pub(super) web: Web,
+    pub(super) requests: Arc<AtomicUsize>,
+    pub(super) last: Arc<std::sync::Mutex<String>>,
 }
 
 impl Origin {
     async fn new(answer: impl Into<Vec<u8>>, then: Then) -> Self {
-        let answer: Arc<[u8]> = answer.into().into();
+        Self::of(vec![answer.into()], then).await
+    }
+
+    /// An origin that answers one request after the other with these bytes, and all further ones with the last.
+    pub(super) async fn of(answers: Vec<Vec<u8>>, then: Then) -> Self {
+        let answers: Arc<[Vec<u8>]> = answers.into();
         let (requests, last) = (Arc::new(AtomicUsize::new(0)), Arc::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let prefix = format!("http://{}/prefix/", listener.local_addr().unwrap());
         let (count, heads) = (Arc::clone(&requests), Arc::clone(&last));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::Relaxed);
-                let (answer, heads) = (Arc::clone(&answer), Arc::clone(&heads));
+                let number = count.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1);
+                let (answers, heads) = (Arc::clone(&answers), Arc::clone(&heads));
                 tokio::spawn(async move {
                     // The client may leave at any time: that is what is tested.
-                    drop(answer_one(stream, &answer, then, &heads).await);
+                    drop(answer_one(stream, &answers[number], then, &heads).await);
                 });
             }
         });
@@ -150,6 +155,7 @@ async fn only_404_and_410_mean_that_there_is_no_such_key() {
         ("403 x", "the origin answered 403 Forbidden"),
         ("204 x", "the origin answered 204 No Content"),
         ("206 x", "the origin answered 206 Partial Content"),
+        ("304 x", "the origin answered 304 Not Modified"),
         ("302 x", "the origin answered 302 Found: redirects are not followed"),
     ] {
         let answer =
@@ -251,7 +257,7 @@ async fn bytes_behind_the_announced_length_never_reach_another_key() {
     )
     .await;
     for _ in 0..3 {
-        assert_eq!(origin.load().await.expect("a value"), "value");
+        assert_eq!(&*origin.load().await.expect("a value"), b"value");
     }
 }
 
