@@ -179,6 +179,7 @@ fn of_group(stat: &str) -> Option<(&'static Metric, Option<&'static str>)> {
         "misses" => table::MISSES,
         "loads_deduplicated" => table::DEDUPLICATED,
         "loads" => table::LOADS,
+        "revalidations" => table::REVALIDATIONS,
         "load_errors" => table::LOAD_ERRORS,
         "load_not_found" => table::LOAD_NOT_FOUND,
         "peer_fetches" => table::PEER_FETCHES,

@@ -78,6 +78,7 @@ metrics! {
 
     // Loads, by group.
     LOADS = Counter n "groupcache_loads_total" ["group"] "Loads asked of this node's origin.";
+    REVALIDATIONS = Counter n "groupcache_revalidations_total" ["group"] "Loads that asked whether an expired value is still good.";
     LOAD_ERRORS = Counter n "groupcache_load_errors_total" ["group"] "Loads of this node's origin that failed, \"not found\" left out.";
     LOAD_NOT_FOUND = Counter n "groupcache_load_not_found_total" ["group"] "\"Not found\" answers of this node's origin.";
     LOAD_SECONDS = Histogram s "groupcache_load_seconds" ["group" "outcome"] "How long this node's origin took to answer. Loads that were stopped before are left out.";
