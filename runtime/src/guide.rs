@@ -76,6 +76,10 @@
 //! [`Server::is_ready`](crate::Server::is_ready) is for a readiness probe. What happens is told through `tracing`: nothing on the path of a `get`, unless
 //! [`ServerBuilder::tracing`](crate::ServerBuilder::tracing) gives spans to those that are no hits: see [`trace`](crate::trace).
 //!
+//! For people who look: [`Server::live`](crate::Server::live) shows the node at work, with peers' latencies, loads in progress, the last errors and, with
+//! [`hot_keys`](crate::ServerBuilder::hot_keys), the keys that are looked up most. [`Group::explain`](crate::Group::explain) tells of one key whose it is, whether
+//! it is kept, and what became of its last load. Both serialize, and name keys: show them to whom values may be shown.
+//!
 //! # Members
 //!
 //! [`peers`](crate::ServerBuilder::peers) takes a fixed list, which [`set_peers`](crate::Server::set_peers) replaces while the node runs.

@@ -234,16 +234,14 @@ async fn photograph(browser: &Browser) {
     let directory: PathBuf = repository().join(directory);
     // A minute of history is what the trends show.
     tokio::time::sleep(Duration::from_secs(45)).await;
-    for (name, (width, height), is_phone, dark) in [
-        ("page.png", DESKTOP, false, false),
-        ("page-dark.png", DESKTOP, false, true),
-        ("page-phone.png", PHONE, true, true),
-    ] {
+    for (name, (width, height), is_phone, dark) in
+        [("page.png", DESKTOP, false, false), ("page-phone.png", PHONE, true, true)]
+    {
         browser.screen((width, height), is_phone, dark).await;
         let whole =
             browser.ask("return Math.ceil(document.documentElement.getBoundingClientRect().height)").await;
         let whole = whole.as_u64().and_then(|whole| u32::try_from(whole).ok()).unwrap_or(height);
-        browser.screen((width, if is_phone { whole.min(1_500) } else { whole }), is_phone, dark).await;
+        browser.screen((width, if is_phone { whole.min(1_150) } else { whole }), is_phone, dark).await;
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         browser.photograph(&directory.join(name)).await;
     }
