@@ -334,7 +334,7 @@ impl Bench {
             _ => {
                 let ttl = [None, Some(Duration::ZERO), Some(Duration::from_millis(900)), Some(Duration::MAX)];
                 let ttl = *bytes.choose(&ttl)?;
-                if let Some(stale) = flight.stale.as_ref().filter(|_| flight.began % 2 == 0) {
+                if let Some(stale) = flight.stale.as_ref().filter(|_| flight.began.is_multiple_of(2)) {
                     return Ok(Outcome::Value { value: stale.clone(), ttl });
                 }
                 let value = value_of(&flight.key, flight.began, *bytes.choose(&[0, 0, 30, 300, 301])?);

@@ -88,6 +88,15 @@ async fn the_origin_says_how_long_within_what_the_node_says() {
 }
 
 #[tokio::test]
+async fn the_time_that_a_value_takes_to_arrive_is_taken_off() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\ncache-control: max-age=1\r\n\r\n";
+    // Fifteen bytes, each after a third of the limit on stalls: one and a half seconds.
+    let origin = Origin::of(vec![head.into()], Then::Drip(15)).await;
+    let answer = origin.web.load("key").await.expect("a value");
+    assert_eq!((answer.len(), answer.ttl), (15, Some(Duration::ZERO)));
+}
+
+#[tokio::test]
 async fn a_value_that_is_not_modified_is_kept_as_long_as_the_origin_says_anew() {
     let first = format!("etag: \"1\"\r\nlast-modified: {DATE}\r\ncache-control: max-age=60\r\n");
     for second in ["cache-control: max-age=60\r\netag: \"1\"\r\n", "etag: W/\"1\"\r\n", ""] {

@@ -46,8 +46,11 @@ pub(super) fn client(stall: Duration) -> Result<reqwest::Client, reqwest::Error>
 ///
 /// 200 is a value; 404 and 410 are "not found"; every other status is a failure, redirects included: following one could lead to another host, and
 /// would hide from the ring what is asked for. The value is the body as it was sent, and it is taken only when it is known to be whole: as long as
-/// announced, or ended by its last chunk. How long it is kept is the origin's to say, as to any shared cache; what must not be kept is given to
-/// those who wait for it. A name and a password in the prefix are the node's own: what they are shown is for all who ask the node. No field of a client's request goes to the origin, so that a key has one value, whoever asks for it.
+/// announced, or ended by its last chunk.
+///
+/// How long it is kept is the origin's to say, as to any shared cache; what must not be kept is given to those who wait for it. No field of a client's
+/// request goes to the origin, so that a key has one value, whoever asks for it. A name and a password in the prefix are the node's own: what they are
+/// shown is for all who ask the node.
 #[derive(Debug)]
 pub(crate) struct Web {
     client: reqwest::Client,
@@ -116,9 +119,12 @@ impl Web {
             status => return Err(Fault::Status(status).into()),
         }
         let mut head = Head::of(response.headers());
-        let freshness = Freshness::of(response.headers(), SystemTime::now(), delay);
-        let ttl = self.note_ttl(&mut head, &freshness);
+        let mut freshness = Freshness::of(response.headers(), SystemTime::now(), delay);
+        let received = Instant::now();
         let bytes = self.body(response).await?.into();
+        // It is kept from now on, and grows old from when it began to come.
+        freshness.age += received.elapsed();
+        let ttl = self.note_ttl(&mut head, &freshness);
         Ok(Answer { bytes, head: head.into(), ttl, fresh_only: freshness.fresh_only })
     }
 
