@@ -63,6 +63,9 @@ async fn server(args: &ServeArgs, secured: &Secured, max_value: usize) -> Result
     if let Some(tls) = &secured.peers {
         builder = builder.security(Arc::new(tls.clone()));
     }
+    if let Some(age) = args.secure.peer_max_age {
+        builder = builder.max_connection_age(age);
+    }
     if let Some(tokens) = &secured.tokens {
         builder = builder.tokens(tokens.clone());
     }

@@ -26,7 +26,7 @@ pub(super) async fn listener() -> (TcpListener, String) {
 }
 
 /// A connection's calls without any local time limit.
-async fn raw(addr: &str) -> Http2 {
+pub(super) async fn raw(addr: &str) -> Http2 {
     let stream = TcpStream::connect(addr).await.expect("it listens");
     let (http, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
