@@ -398,6 +398,9 @@ fn over_https_and_with_a_token_every_command_works_and_without_either_none_does(
         assert!(text(&output.stderr).contains(why), "{with:?}: {}", text(&output.stderr));
     }
     assert!(ask(&get, &with).status.success());
+    file("token", "fedcba9876543210\n");
+    node.signal("HUP");
+    wait_for("a token of now", || ask(&get, &with).status.success());
     assert!(
         node.http("/files/value").is_none_or(|(head, _)| !head.starts_with("HTTP/1.1 200")),
         "plain text"

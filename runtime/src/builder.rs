@@ -73,6 +73,7 @@ pub struct ServerBuilder<R> {
     registry: RegistryTimes,
     security: Option<Arc<dyn Security>>,
     tokens: Option<Tokens>,
+    max_age: Option<Duration>,
     removal_timeout: Duration,
     metrics: Target,
     tracing: Option<Arc<dyn Propagator>>,
@@ -119,6 +120,7 @@ impl<R> ServerBuilder<R> {
             registry: RegistryTimes { lease_ttl: Duration::from_secs(5), op_timeout: Duration::from_secs(2) },
             security: None,
             tokens: None,
+            max_age: None,
             removal_timeout: Duration::from_secs(2),
             metrics: Target::default(),
             tracing: None,
@@ -263,6 +265,14 @@ impl<R> ServerBuilder<R> {
         self
     }
 
+    /// How long a connection that a peer has made takes calls: then the peer makes another, secured as it is done by then, and what is in flight on
+    /// the old one is answered. For fleets that do not want a certificate to be trusted for much longer than it is good. Should be many times the
+    /// `connect_timeout` of [`link`](Self::link). Default: as long as it lasts.
+    pub const fn max_connection_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
     /// How soon a silent connection is noticed while something is asked over it: a ping after `interval` of silence, dead when it is not answered
     /// within `limit`. Default 2 s and 1 s.
     pub const fn peer_keep_alive(mut self, interval: Duration, limit: Duration) -> Self {
@@ -349,6 +359,7 @@ impl<R> ServerBuilder<R> {
             keep_alive_timeout: self.keep_alive.1,
             security: self.security,
             tokens: self.tokens,
+            max_age: self.max_age,
             drain: self.settings.drain,
             ..TransportConfig::for_values(self.shard.max_value_len.get())
         };

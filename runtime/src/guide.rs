@@ -96,7 +96,8 @@
 //!
 //! - **Certificates end.** `ReloadingTls` reads them again when their files change, and warns ahead of their end, which
 //!   [`Server::certificate_expires`](crate::Server::certificate_expires) tells to metrics. An authority is replaced by way of both: first all trust the
-//!   old and the new, then certificates are by the new, then the old goes.
+//!   old and the new, then certificates are by the new, then the old goes. Open connections live on;
+//!   [`max_connection_age`](crate::ServerBuilder::max_connection_age) has them made anew.
 //! - **Members remove, others read.** Whoever is let in may read. A removal or a flush is taken from who is a member by its certificate: for the host of
 //!   a member on the ring, for the common name, or for one of `TlsConfig::allowed_names`. A node that has just joined, and that another does not know
 //!   of yet, is refused there, and names it among those that did not acknowledge; a common name for all members knows no such moment. Without

@@ -25,7 +25,7 @@ const ALARM: Duration = Duration::from_secs(3600);
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 /// [`Tls`] that is made again of files that have changed, without a restart: certificate, key and authorities, for new connections both ways.
-/// Connections that are open live on. A clone is the same.
+/// Connections that are open live on, unless [`max_connection_age`](crate::ServerBuilder::max_connection_age) says otherwise. A clone is the same.
 ///
 /// What is read is taken whole or not at all: a key that does not belong to its certificate, or half a file, changes nothing.
 ///

@@ -61,6 +61,8 @@ pub(crate) struct TransportConfig {
     pub(crate) handshake_timeout: Duration,
     /// How many connections may be agreeing on that at a time: what those cost who connect and say nothing.
     pub(crate) max_handshakes: usize,
+    /// After how long a connection that somebody has made takes no more calls, so that it is made anew.
+    pub(crate) max_age: Option<Duration>,
     /// How long a stopping server waits for calls in flight.
     pub(crate) drain: Duration,
     /// The largest message that is sent or taken, in bytes.
@@ -83,6 +85,7 @@ impl TransportConfig {
             tokens: None,
             handshake_timeout: Duration::from_secs(5),
             max_handshakes: 1024,
+            max_age: None,
             drain: Duration::from_secs(5),
             max_message: if message > MIN_MAX_MESSAGE { message } else { MIN_MAX_MESSAGE },
             max_keys: 4096,

@@ -176,6 +176,15 @@ impl PeerServer {
         let service = service_fn(move |request| server.route(request));
         let mut connection = pin!(self.http2(spawner).serve_connection(Tolerant::new(io), service));
 
+        if let Some(age) = self.handler.config.max_age {
+            // Whatever ends first: what comes next sees it again, but for the age.
+            let aged = select(shutdown.clone(), self.handler.rt.sleep(age));
+            if let Either::Right(_) = select(tasks.drive(connection.as_mut()), aged).await {
+                connection.as_mut().graceful_shutdown();
+            } else {
+                return;
+            }
+        }
         let result = match select(tasks.drive(connection.as_mut()), shutdown).await {
             Either::Left((result, _)) => Some(result),
             Either::Right(_) => {

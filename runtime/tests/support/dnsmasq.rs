@@ -31,7 +31,10 @@ impl Server {
             drop(listener);
             let dir = tempfile::tempdir().expect("a directory");
             fs::write(dir.path().join("hosts"), "").expect("a file");
+            // Where Debian has it, and not every user looks.
+            let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
             let child = Command::new("dnsmasq")
+                .env("PATH", path)
                 .args([
                     "--keep-in-foreground",
                     "--conf-file=/dev/null",

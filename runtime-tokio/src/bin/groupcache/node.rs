@@ -79,6 +79,9 @@ async fn server(
     if let Some(tls) = &secured.peers {
         builder = builder.security(Arc::new(tls.clone()));
     }
+    if let Some(age) = args.secure.peer_max_age {
+        builder = builder.max_connection_age(age);
+    }
     if let Some(tokens) = &secured.tokens {
         builder = builder.tokens(tokens.clone());
     }

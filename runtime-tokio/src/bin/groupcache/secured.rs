@@ -15,7 +15,7 @@ use crate::report::{Exit, chain};
 pub(crate) struct SecureArgs {
     /// This node's certificate, and those between it and an authority, in PEM. With --tls-key and --tls-ca all peers speak TLS, or none does.
     ///
-    /// The files are read again when they change, and at SIGHUP; open connections live on.
+    /// The files are read again when they change, and at SIGHUP; open connections live on (see --peer-max-age).
     #[arg(long, env = "GROUPCACHE_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
 
@@ -38,6 +38,10 @@ pub(crate) struct SecureArgs {
     /// Whose certificates may remove keys as a peer, beside those for a member's host or --tls-server-name.
     #[arg(long, env = "GROUPCACHE_TLS_ALLOWED_NAMES", value_delimiter = ',', value_name = "NAME,...")]
     tls_allowed_names: Vec<String>,
+
+    /// How long a connection of a peer is used before it is made anew, with the certificates of then. Without it: as long as it lasts.
+    #[arg(long, env = "GROUPCACHE_PEER_MAX_AGE", value_name = "DURATION", value_parser = duration)]
+    pub(crate) peer_max_age: Option<Duration>,
 
     /// Speak HTTPS on the HTTP side, with the certificate of --tls-cert. No client is asked for one: --token-file is for that.
     #[arg(long, env = "GROUPCACHE_HTTP_TLS", value_name = "on|off", default_value = "off", default_missing_value = "on",

@@ -2,6 +2,9 @@
 
 use std::io;
 
+use groupcache_proto::groupcachepb::GetRequest;
+use groupcache_proto::groupcachepb::group_cache_client::GroupCacheClient;
+
 use super::*;
 use crate::rt::{BoxFuture, Connection};
 use crate::secure::{Accepted, Security};
@@ -76,6 +79,26 @@ async fn without_a_token_nothing_is_given_out_and_whoever_dials_hears_what_is_mi
         assert!(said.contains("Unauthenticated") && said.contains(reason), "{said}");
         assert!(!format!("{error:?} {said}").contains("of-16-bytes"));
     }
+}
+
+#[tokio::test]
+async fn a_token_of_megabytes_costs_who_sends_it_its_call_and_nobody_else_anything() {
+    let node = node_with(with_tokens(&["0123456789abcdef"])).await;
+    let origin: http::Uri = format!("http://{}", node.addr).parse().expect("an address");
+    for len in [10_000, 1 << 20, 4 << 20] {
+        let mut caller = GroupCacheClient::with_origin(faults::raw(&node.addr).await, origin.clone());
+        let mut request = tonic::Request::new(GetRequest { group: "g".to_owned(), key: "hit".to_owned() });
+        let token = format!("Bearer {}", "x".repeat(len));
+        request.metadata_mut().insert("authorization", token.parse().expect("ASCII"));
+        let called = tokio::time::timeout(SOON, caller.get(request)).await.expect("in time");
+        let status = called.expect_err("no such token");
+        assert!(status.code() != Code::Unauthenticated || len == 10_000, "{status:?}");
+    }
+    let peer = PeerChannel::connect(&rt(), &node.addr, "", &with_tokens(&["0123456789abcdef"])).await;
+    assert_eq!(
+        &peer.expect("it knows the token").get_one("g", b"hit", SOON).await.expect("a value")[..],
+        b"hit"
+    );
 }
 
 #[tokio::test]

@@ -100,3 +100,22 @@ async fn accepting_goes_on_after_errors() {
     let peer = PeerChannel::connect(&rt(), &addr, "", &config()).await.expect("it accepts in the end");
     assert_eq!(&peer.get_one("g", b"hit", SOON).await.expect("a value")[..], b"hit");
 }
+
+#[tokio::test]
+async fn a_connection_of_some_age_takes_no_more_calls_and_what_is_in_flight_is_answered() {
+    let age = Duration::from_millis(700);
+    let node = node_with(TransportConfig { max_age: Some(age), ..config() }).await;
+    let peer = node.connect().await;
+    let held = tokio::spawn({
+        let peer = peer.clone();
+        async move { peer.get_one("g", b"held", SOON).await }
+    });
+    eventually(|| node.fake.started.load(Ordering::SeqCst) == 1).await;
+    let closed = tokio::time::timeout(SOON, peer.closed()).await.expect("in time");
+    assert!(closed.in_order, "{closed:?}");
+    assert_eq!(node.server.connections(), 1, "it is still at work");
+    let next = node.connect().await;
+    assert_eq!(&next.get_one("g", b"hit", SOON).await.expect("a new connection")[..], b"hit");
+    node.fake.released.store(true, Ordering::SeqCst);
+    assert_eq!(&held.await.expect("no panic").expect("an answer")[..], b"held");
+}
