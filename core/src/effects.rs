@@ -353,10 +353,10 @@ impl<W> Effects<W> {
 
     /// The flights for which a shard asks something of the origin or of a peer, and which nobody has been asked for yet.
     pub fn flights_asked(&self) -> impl Iterator<Item = FlightId> + '_ {
-        let loads = self.intents.iter().filter_map(|intent| match intent {
-            Intent::Load { flight, .. } => Some(*flight),
-            _ => None,
-        });
+        let loads = self
+            .intents
+            .iter()
+            .filter_map(|intent| if let Intent::Load { flight, .. } = intent { Some(*flight) } else { None });
         let fetches = self.calls.iter().filter_map(|call| match call {
             Call::Fetch { item, .. } => Some(item.flight),
             Call::Cancel { .. } | Call::Invalidate { .. } => None,

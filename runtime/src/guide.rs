@@ -65,8 +65,13 @@
 //! | `rejected`, `timeouts` | limits that were reached |
 //! | `fingerprint_mismatches` | members that disagree on who is there: a moment during changes, else a mistake in somebody's list |
 //!
+//! The same by group is [`Server::group_stats`](crate::Server::group_stats), and by peer [`Server::peer_stats`](crate::Server::peer_stats). With the feature
+//! `metrics` all of it goes to Prometheus, or to what else the crate `metrics` has exporters for, with histograms of what takes time:
+//! `Server::publish_metrics`, and `METRICS.md` for what each of them says.
+//!
 //! [`Server::ring`](crate::Server::ring) says who is a member, who is reached, and which part of the keys each has;
-//! [`Server::is_ready`](crate::Server::is_ready) is for a readiness probe. What happens is told through `tracing`: nothing on the path of a `get`.
+//! [`Server::is_ready`](crate::Server::is_ready) is for a readiness probe. What happens is told through `tracing`: nothing on the path of a `get`, unless
+//! [`ServerBuilder::tracing`](crate::ServerBuilder::tracing) gives spans to those that are no hits: see [`trace`](crate::trace).
 //!
 //! For people who look: [`Server::live`](crate::Server::live) shows the node at work, with peers' latencies, loads in progress, the last errors and, with
 //! [`hot_keys`](crate::ServerBuilder::hot_keys), the keys that are looked up most. [`Group::explain`](crate::Group::explain) tells of one key whose it is, whether

@@ -45,11 +45,20 @@ fn help_teaches_every_flag_and_every_command() {
     for flag in ["--addr", "--http", "--peers", "--etcd", "--group", "--budget", "--ttl"] {
         assert!(serve.contains(flag), "{flag} in {serve}");
     }
-    for word in ["file:", "http://", "127.0.0.1:6324", "127.0.0.1:8080", "64MiB", "x-groupcache"] {
+    for word in
+        ["file:", "http://", "127.0.0.1:6324", "127.0.0.1:8080", "64MiB", "x-groupcache", "GET /metrics"]
+    {
         assert!(serve.contains(word), "{word} in {serve}");
     }
-    for flag in ["--placement", "--max-value", "--load-timeout", "--hot-ttl", "--drain", "--registry-timeout"]
-    {
+    for flag in [
+        "--placement",
+        "--max-value",
+        "--load-timeout",
+        "--hot-ttl",
+        "--drain",
+        "--registry-timeout",
+        "--tracing",
+    ] {
         assert!(serve.contains(flag), "{flag} in {serve}");
     }
 }

@@ -147,7 +147,7 @@ fn log_lines_of_two_nodes_about_one_get_have_the_same_trace_id() {
     let trace_of = |node: &Node, span: &str| {
         let log = node.log();
         let mut lines =
-            log.lines().filter(|line| line.contains(span) && line.contains(&format!("key={key}")));
+            log.lines().filter(|line| line.contains(span) && line.contains(&format!("key=\"{key}\"")));
         let id = lines.next()?.split_once("trace_id=")?.1.split(' ').next()?.to_owned();
         (id.len() == 32).then_some(id)
     };

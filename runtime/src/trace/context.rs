@@ -176,6 +176,10 @@ fn hex(digits: &[u8]) -> Option<u128> {
 
 /// Whether it is a list of vendors' members as the specification has it: `key=value` separated by commas, each key once.
 fn is_state(state: &str) -> bool {
+    // First of all: the rest takes its time over what a peer sends.
+    if state.len() > MAX_STATE {
+        return false;
+    }
     let members: Vec<&str> = state.split(',').map(|member| member.trim_matches([' ', '\t'])).collect();
     let keys: Vec<&str> = members.iter().filter_map(|member| Some(member.split_once('=')?.0)).collect();
     let is_member = |member: &&str| {
@@ -184,7 +188,6 @@ fn is_state(state: &str) -> bool {
     };
     let is_once = |(at, key): (usize, &&str)| !keys[..at].contains(key);
     !keys.is_empty()
-        && state.len() <= MAX_STATE
         && members.len() <= MAX_MEMBERS
         && members.iter().all(is_member)
         && keys.iter().enumerate().all(is_once)

@@ -46,7 +46,8 @@ impl Tracer {
         let propagator = self.propagator.as_deref()?;
         let current = propagator.current();
         let key = shown(key);
-        let span = info_span!(target: "groupcache", "get", trace_id = Empty, group, %key, flight = Empty);
+        let span =
+            info_span!(target: "groupcache", "get", trace_id = Empty, group, key = &*key, flight = Empty);
         Some(Box::new(begin(propagator, span, current.as_ref())))
     }
 
@@ -67,7 +68,7 @@ impl Tracer {
     ) -> Option<Box<Traced>> {
         let propagator = self.propagator.as_deref()?;
         let key = shown(key);
-        let span = info_span!(target: "groupcache", parent: None, "serve", trace_id = Empty, group, %key, flight = Empty);
+        let span = info_span!(target: "groupcache", parent: None, "serve", trace_id = Empty, group, key = &*key, flight = Empty);
         Some(Box::new(begin(propagator, span, parent)))
     }
 
@@ -96,7 +97,8 @@ impl Tracer {
     pub(crate) fn load(&self, flight: FlightId, group: &str, key: &[u8]) -> Option<Traced> {
         let (propagator, parent) = self.parent(flight)?;
         let key = shown(key);
-        let span = info_span!(target: "groupcache", parent: None, "load", trace_id = Empty, group, %key);
+        let span =
+            info_span!(target: "groupcache", parent: None, "load", trace_id = Empty, group, key = &*key);
         Some(begin(propagator, span, Some(&parent)))
     }
 

@@ -14,6 +14,7 @@ use groupcache_runtime::{
     Runtime, ServerBuilder, StartError,
 };
 
+use super::measures::{INTERVAL, Notes};
 use super::nodes::{AnyGroup, AnyServer, GroupSetting, Kind, Setting};
 use super::origin::{Origin, value_of};
 use super::{Cluster, SOON};
@@ -42,6 +43,8 @@ pub(super) struct Options {
     pub(super) max_key: Option<usize>,
     pub(super) on_abandoned: OnAbandoned,
     pub(super) tracing: bool,
+    /// Where it publishes its metrics, if anywhere.
+    pub(super) recorder: Option<Notes>,
     pub(super) group: GroupOptions,
 }
 
@@ -66,6 +69,7 @@ impl Default for Options {
             max_key: None,
             on_abandoned: OnAbandoned::Finish,
             tracing: false,
+            recorder: None,
             group: GroupOptions::default(),
         }
     }
@@ -120,6 +124,9 @@ impl Setting for ServerSetting<'_> {
             Some(registry) => builder.registry(registry.of::<R>()),
             None => builder.peers(options.peers.iter().flatten()),
         };
+        if let Some(recorder) = &options.recorder {
+            builder = builder.metrics_recorder(Arc::new(recorder.clone())).metrics_interval(INTERVAL);
+        }
         if options.tracing {
             builder = builder.tracing(Arc::new(TraceIds::new()));
         }

@@ -18,6 +18,7 @@ pub mod loading;
 pub mod looking;
 pub mod lying_peers;
 pub mod many;
+pub mod measures;
 pub mod membership;
 mod nodes;
 mod origin;
@@ -245,6 +246,9 @@ macro_rules! conformance {
                 replies_without_an_answer_for_ever_end_with_the_callers_patience
                 what_is_said_after_the_last_answer_is_not_listened_to
                 the_owner_is_told_the_time_that_is_left_less_a_margin
+            ]
+            measures: [
+                nodes_of_one_process_publish_by_themselves_each_to_its_own_recorder
             ]
             traces: [
                 a_get_is_one_trace_up_to_the_owners_origin
