@@ -39,7 +39,7 @@ impl Front {
         Self { server, exporter, tokens: None, stopping: AtomicBool::new(false) }
     }
 
-    /// Asks for a token: for everything but the pages that say whether the node lives and is ready.
+    /// Asks for a token: for everything but the pages that say whether the node lives and is ready, and the page for people, which asks for a token itself.
     pub(crate) fn with_tokens(self, tokens: Option<Tokens>) -> Self {
         Self { tokens, ..self }
     }
@@ -96,7 +96,8 @@ impl Front {
         route: &Result<Route<'_>, BadPath>,
         request: &Request<B>,
     ) -> Option<Response<Frames>> {
-        if matches!(route, Ok(Route::Health | Route::Ready)) {
+        // The page holds no figures: it asks for a token, and for them with it.
+        if matches!(route, Ok(Route::Health | Route::Ready | Route::Page)) {
             return None;
         }
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);

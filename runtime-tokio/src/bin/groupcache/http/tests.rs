@@ -192,6 +192,7 @@ async fn a_value_is_served_with_what_its_origin_says_of_it_and_with_its_age() {
             ("cache-control", "max-age=60"),
             ("accept-ranges", "bytes"),
             ("x-content-type-options", "nosniff"),
+            ("content-security-policy", "sandbox"),
         ] {
             assert_eq!(page.header(name), Some(value), "{}", page.head);
         }
@@ -516,11 +517,19 @@ async fn more_connections_than_the_limit_wait_their_turn() {
 }
 
 #[tokio::test]
-async fn without_a_token_only_the_probes_are_answered_and_the_answer_says_what_to_do() {
+async fn without_a_token_only_the_probes_and_the_page_without_figures_are_answered_and_the_answer_says_what_to_do()
+ {
     let tokens = || Tokens::new(["0123456789abcdef"]).expect("a good token");
     let node = Node::guarded(Limits::default(), Some(tokens())).await;
     node.server.start().await.expect("starts");
-    for (page, status) in [("/-/healthz", 200), ("/-/readyz", 200), ("/-/stats", 401), ("/-/ring", 401)] {
+    for (page, status) in [
+        ("/-/healthz", 200),
+        ("/-/readyz", 200),
+        ("/", 200),
+        ("/-/stats", 401),
+        ("/-/live", 401),
+        ("/metrics", 401),
+    ] {
         assert_eq!(node.get(page).await.status, status, "{page}");
     }
     for (method, target) in [("GET", "/g/key"), ("DELETE", "/g/key"), ("PUT", "/g/key"), ("GET", "/nothing")]

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use groupcache_core::Level;
 use groupcache_runtime::Lookup;
 use hyper::header::{
-    ACCEPT_RANGES, AGE, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
+    ACCEPT_RANGES, AGE, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+    HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+    RANGE,
 };
 use hyper::{Method, Response, StatusCode};
 
@@ -33,6 +34,8 @@ pub(super) fn answer(method: &Method, request: &HeaderMap, found: Lookup) -> Res
         }
     }
     if has_content {
+        // Its pages may be anybody's: no script of theirs gets to act on this node in the name of who looks at them.
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/octet-stream"));
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
