@@ -1,9 +1,12 @@
-//! runtime/PARITY.md says what shows each of its claims: a test that exists, or a reason why the thing cannot occur.
+//! Documents hold. runtime/PARITY.md says what shows each of its claims: a test that exists, or a reason why the thing cannot occur. runtime/METRICS.md is
+//! the table in runtime/src/metrics/table.rs, for people: `UPDATE_METRICS=1 cargo test -p groupcache-tests --all-features --test parity` writes it anew.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use groupcache_runtime::metrics::{METRICS, Metric, MetricKind};
 use groupcache_tests::repository;
 
 fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
@@ -101,4 +104,46 @@ fn every_test_that_the_parity_table_names_exists() {
         let named = rows.filter(|row| row.split([' ', ',', '|']).any(|word| word == mark)).count();
         assert_eq!(named, 1, "{mark} has {named} rows");
     }
+}
+
+/// Where the list of metrics begins. What stands before it is written by hand.
+const MARK: &str = "<!-- The list. Made of the table in src/metrics/table.rs. -->\n";
+
+#[test]
+fn the_document_lists_every_metric_as_the_table_does() {
+    let path = repository().join("runtime/METRICS.md");
+    let document = fs::read_to_string(&path).expect("METRICS.md is there");
+    let (by_hand, listed) = document.split_once(MARK).expect("the mark stands before the list");
+    let list = list_of_metrics();
+    if std::env::var_os("UPDATE_METRICS").is_some() {
+        fs::write(path, format!("{by_hand}{MARK}{list}")).expect("METRICS.md can be written");
+        return;
+    }
+    assert!(listed == list, "METRICS.md is not of this table: UPDATE_METRICS=1 writes it anew");
+}
+
+#[test]
+fn names_of_metrics_are_of_one_family_and_say_their_unit_and_kind() {
+    let mut seen = BTreeSet::new();
+    for metric in METRICS {
+        let (name, unit) = (metric.name, metric.unit.map(|unit| unit.as_str()));
+        assert!(seen.insert(name), "{name} is listed twice");
+        assert!(name.starts_with("groupcache_") && !metric.help.contains('\n'), "{name}");
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        assert_eq!(name.ends_with("_total"), metric.kind == MetricKind::Counter, "{name}");
+        assert_eq!(name.ends_with("_bytes"), unit == Some("bytes"), "{name}");
+        assert_eq!(name.ends_with("_seconds"), unit == Some("seconds"), "{name}");
+    }
+}
+
+fn list_of_metrics() -> String {
+    let mut text =
+        String::from("\n| metric | kind | unit | labels | what it says |\n|---|---|---|---|---|\n");
+    for Metric { name, kind, unit, labels, help, .. } in METRICS {
+        let unit = unit.map_or("", |unit| unit.as_str());
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let row = format!("| `{name}` | {} | {unit} | {} | {help} |", kind.name(), labels.join(" "));
+        writeln!(text, "{row}").expect("a string takes it");
+    }
+    text
 }

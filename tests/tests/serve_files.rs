@@ -102,7 +102,7 @@ fn what_is_not_there_is_404_and_says_what() {
     let unknown = node.get("images", "a.png").expect_error(404, "no_such_group");
     assert!(unknown.text().contains("images"), "it must name the group: {}", unknown.text());
     let _ = node.request("GET", "/files/").expect_error(400, "invalid_key");
-    assert_eq!(node.request("GET", "/").status, 404);
+    assert_eq!(node.request("GET", "//").status, 404);
     assert_eq!(node.request("GET", "/-/nothing").status, 404);
     assert_eq!(node.request("POST", "/files/f").status, 405);
 }

@@ -15,8 +15,6 @@
 //! (`metrics-exporter-prometheus` does with `idle_timeout`) drops it then. Handles are taken anew at each publication, so that what an exporter has
 //! forgotten comes back when it happens again.
 
-#[cfg(test)]
-mod document;
 pub(crate) mod meter;
 mod publish;
 mod table;
