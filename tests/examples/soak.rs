@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use groupcache_tests::http::{Client, path};
-use groupcache_tests::{Etcd, EtcdTls, Node, NodeOptions, Origin, PREFIX, ensure, poll_until, value_of};
+use groupcache_tests::{Etcd, EtcdTls, Node, NodeOptions, Origin, resident, value_of, wait_connected};
 use tempfile::TempDir;
 
 use authority::Authority;
@@ -106,17 +106,7 @@ impl Setup {
         let file = |name: &str| files.path().join(name);
         let tls = EtcdTls { ca: file("ca.pem"), cert: file("node.pem"), key: file("node.key") };
         let etcd = Etcd::start_secured(tls);
-        for command in [
-            &["role", "add", "cache"][..],
-            &["role", "grant-permission", "cache", "readwrite", PREFIX, "--prefix"],
-            &["user", "add", "root:of all"],
-            &["user", "grant-role", "root", "root"],
-            &["user", "add", "node:s3cret"],
-            &["user", "grant-role", "node", "cache"],
-            &["auth", "enable"],
-        ] {
-            etcd.ctl(command);
-        }
+        etcd.ask_for_user("node", "s3cret");
         let flag = |flag: &str, name: &str| [format!("--{flag}"), file(name).display().to_string()];
         let secured = [
             flag("tls-cert", "node.pem"),
@@ -133,13 +123,7 @@ impl Setup {
             Node::spawn(&options.args(["--budget", &format!("{}MiB", args.budget)]))
         });
         let nodes: Vec<Node> = nodes.collect();
-        poll_until("everybody is connected to everybody", Duration::from_secs(30), || {
-            let rings: Vec<_> = nodes.iter().map(Node::ring).collect();
-            let whole = rings.iter().all(|ring| ring.members.len() == nodes.len());
-            ensure(whole && rings.iter().flat_map(|ring| &ring.members).all(|member| member.up), || {
-                format!("{rings:?}")
-            })
-        });
+        wait_connected(&nodes.iter().collect::<Vec<_>>(), Duration::from_secs(30));
         Self { nodes, _etcd: etcd, _origin: origin, _files: files }
     }
 }
@@ -201,7 +185,7 @@ fn watch(nodes: &[Node], tally: &Tally, time: Duration) -> Vec<Vec<u64>> {
     let mut told = Instant::now();
     while started.elapsed() < time {
         thread::sleep(interval);
-        let now: Vec<u64> = nodes.iter().map(resident).collect();
+        let now: Vec<u64> = nodes.iter().map(|node| resident(node.pid()).expect("the node runs")).collect();
         if told.elapsed() > time / 30 {
             told = Instant::now();
             let mib: Vec<u64> = now.iter().map(|bytes| bytes >> 20).collect();
@@ -215,12 +199,6 @@ fn watch(nodes: &[Node], tally: &Tally, time: Duration) -> Vec<Vec<u64>> {
         samples.push(now);
     }
     samples
-}
-
-fn resident(node: &Node) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", node.pid())).expect("the node runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") << 10
 }
 
 fn judge(args: &Args, setup: &Setup, tally: &Tally, memory: &[Vec<u64>]) -> Vec<String> {

@@ -150,6 +150,25 @@ impl Etcd {
         self.try_ctl(args).unwrap_or_else(|said| panic!("etcdctl failed: {said}"))
     }
 
+    /// From now on it asks for a name and a password: of `user`, who may read and write below [`PREFIX`], or of root, whose password is `of all`.
+    ///
+    /// # Panics
+    /// When it does not take that.
+    #[track_caller]
+    pub fn ask_for_user(&self, user: &str, password: &str) {
+        for args in [
+            &["role", "add", "cache"][..],
+            &["role", "grant-permission", "cache", "readwrite", PREFIX, "--prefix"],
+            &["user", "add", "root:of all"],
+            &["user", "grant-role", "root", "root"],
+            &["user", "add", &format!("{user}:{password}")],
+            &["user", "grant-role", user, "cache"],
+            &["auth", "enable"],
+        ] {
+            self.ctl(args);
+        }
+    }
+
     fn try_ctl<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<String, String> {
         installed("etcdctl");
         let mut command = Command::new("etcdctl");

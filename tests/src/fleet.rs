@@ -92,6 +92,20 @@ impl Fleet {
     }
 }
 
+/// Waits until each of these sees all of them, and is connected to them.
+///
+/// # Panics
+/// When they are not in time.
+#[track_caller]
+pub fn wait_connected(nodes: &[&Node], limit: Duration) {
+    poll_until("everybody is connected to everybody", limit, || {
+        let rings: Vec<_> = nodes.iter().map(|node| node.ring()).collect();
+        let mut members = rings.iter().flat_map(|ring| &ring.members);
+        let whole = rings.iter().all(|ring| ring.members.len() == nodes.len());
+        ensure(whole && members.all(|member| member.up), || format!("{rings:?}"))
+    });
+}
+
 impl Deref for Fleet {
     type Target = [Node];
 

@@ -34,12 +34,12 @@ mod wait;
 
 pub use async_std_node::AsyncStdNode;
 pub use etcd::{Etcd, EtcdTls, PREFIX, record};
-pub use fleet::{Fleet, Membership};
+pub use fleet::{Fleet, Membership, wait_connected};
 pub use load::{Load, Sample, percentile};
 pub use node::{Member, Node, NodeOptions, Ring};
 pub use origin::{Behaviour, Origin, value_of};
 pub use ports::reserve;
-pub use process::{Process, Signal};
+pub use process::{Process, Signal, resident};
 pub use program::{example, groupcache, python, repository};
 pub use proxy::Proxy;
 pub use wait::{ensure, poll_until};

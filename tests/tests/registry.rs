@@ -9,7 +9,7 @@ use async_std::task::block_on;
 use groupcache_async_std::{AsyncStd, EtcdConfig, EtcdRegistry, Server};
 use groupcache_tests::{
     AsyncStdNode, Etcd, Fleet, Membership, Node, NodeOptions, Origin, PREFIX, Signal, ensure, poll_until,
-    record,
+    record, wait_connected,
 };
 
 #[path = "../../runtime/tests/support/dnsmasq.rs"]
@@ -286,17 +286,7 @@ fn static_peers_need_no_registry() {
 #[test]
 fn an_etcd_that_asks_for_a_user_takes_a_node_that_signs_in_and_no_other() {
     let (etcd, origin) = (Etcd::start(), Origin::start());
-    for args in [
-        &["role", "add", "cache"][..],
-        &["role", "grant-permission", "cache", "readwrite", PREFIX, "--prefix"],
-        &["user", "add", "root:of all"],
-        &["user", "grant-role", "root", "root"],
-        &["user", "add", "node:s3cret"],
-        &["user", "grant-role", "node", "cache"],
-        &["auth", "enable"],
-    ] {
-        etcd.ctl(args);
-    }
+    etcd.ask_for_user("node", "s3cret");
     let directory = tempfile::TempDir::new().expect("a directory");
     let password = |text: &str| {
         let file = directory.path().join("password");
@@ -335,20 +325,12 @@ fn nodes_find_each_other_by_a_service_of_dns_and_an_outage_of_it_is_none_of_thei
     let nodes = options
         .each_ref()
         .map(|options| Node::spawn(&options.clone().args(["--dns-srv", service, "--dns-server", &server])));
-    let is_whole = || {
-        poll_until("both are connected to both", SOON * 4, || {
-            let rings = nodes.each_ref().map(Node::ring);
-            let whole =
-                rings.iter().all(|ring| ring.members.len() == 2 && ring.members.iter().all(|it| it.up));
-            ensure(whole, || format!("{rings:?}"))
-        });
-    };
-    is_whole();
+    wait_connected(&nodes.each_ref(), SOON * 4);
     dns.kill();
     for node in &nodes {
         node.wait_log(&["WARN", "cannot be looked up", "those of before stay", &server], SOON * 4);
     }
-    is_whole();
+    wait_connected(&nodes.each_ref(), SOON * 4);
     for number in 0..10 {
         let _ = nodes[number % 2].get("web", &format!("key {number}")).expect(200);
     }

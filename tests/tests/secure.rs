@@ -13,7 +13,8 @@ use authority::{Authority, Identity};
 use groupcache_runtime::{Security, Tls, TlsConfig};
 use groupcache_tests::http::{self, Client};
 use groupcache_tests::{
-    Etcd, EtcdTls, Load, Node, NodeOptions, Origin, PREFIX, Signal, ensure, groupcache, poll_until, value_of,
+    Etcd, EtcdTls, Load, Node, NodeOptions, Origin, Signal, ensure, groupcache, poll_until, value_of,
+    wait_connected,
 };
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
@@ -80,21 +81,6 @@ fn member(authority: &Authority, etcds: &Authority, etcd: &Etcd, origin: &Origin
     (files, options)
 }
 
-/// An etcd that asks for a user, over TLS or not.
-fn ask_for_a_user(etcd: &Etcd) {
-    for args in [
-        &["role", "add", "cache"][..],
-        &["role", "grant-permission", "cache", "readwrite", PREFIX, "--prefix"],
-        &["user", "add", "root:of all"],
-        &["user", "grant-role", "root", "root"],
-        &["user", "add", "node:s3cret-of-etcd"],
-        &["user", "grant-role", "node", "cache"],
-        &["auth", "enable"],
-    ] {
-        etcd.ctl(args);
-    }
-}
-
 /// Connects as a peer with this, and says from where.
 fn knock_with(tls: &Tls, addr: &str) -> SocketAddr {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -136,15 +122,6 @@ fn strangers_are_refused(node: &Node, authority: &Authority) {
     }
 }
 
-fn is_whole(nodes: &[&Node]) {
-    poll_until("everybody is connected to everybody", SOON, || {
-        let rings: Vec<_> = nodes.iter().map(|node| node.ring()).collect();
-        let mut members = rings.iter().flat_map(|ring| &ring.members);
-        let whole = rings.iter().all(|ring| ring.members.len() == nodes.len());
-        ensure(whole && members.all(|member| member.up), || format!("{rings:?}"))
-    });
-}
-
 /// Reads through all of them, and counts.
 fn read_through(nodes: &[SocketAddr], count: &Arc<AtomicUsize>) -> Load {
     let (nodes, count) = (nodes.to_vec(), Arc::clone(count));
@@ -169,10 +146,10 @@ fn a_fleet_under_tls_refuses_strangers_and_takes_new_certificates_under_load() {
     of_etcd.put_identity(&old.sign(HOST));
     let [ca, cert, key] = ["ca.pem", "node.pem", "node.key"].map(|name| of_etcd.path(name));
     let etcd = Etcd::start_secured(EtcdTls { ca, cert, key });
-    ask_for_a_user(&etcd);
+    etcd.ask_for_user("node", "s3cret-of-etcd");
     let members: Vec<_> = (0..3).map(|_| member(&old, &old, &etcd, &origin)).collect();
     let mut nodes: Vec<Node> = members.iter().map(|(_, options)| Node::spawn(options)).collect();
-    is_whole(&nodes.iter().collect::<Vec<_>>());
+    wait_connected(&nodes.iter().collect::<Vec<_>>(), SOON);
     strangers_are_refused(&nodes[0], &old);
 
     let sides: Vec<SocketAddr> = nodes.iter().map(Node::http).collect();
@@ -203,7 +180,7 @@ fn a_fleet_under_tls_refuses_strangers_and_takes_new_certificates_under_load() {
     }
     let (_files, options) = member(&new, &old, &etcd, &origin);
     let fourth = Node::spawn(&options);
-    is_whole(&nodes.iter().chain([&fourth]).collect::<Vec<_>>());
+    wait_connected(&nodes.iter().chain([&fourth]).collect::<Vec<_>>(), SOON);
     let from = knock_with(&new.tls(&old.sign(HOST)), nodes[1].addr());
     nodes[1].wait_log(&["refused a connection", &format!("from={from}"), "BadSignature"], SOON);
     let samples = load.finish();
@@ -253,7 +230,7 @@ fn assert_silent(what: &str, said: &str, key: &str) {
 #[test]
 fn secrets_are_in_no_log_at_any_level_and_in_no_error_and_no_help() {
     let (authority, etcd, origin, files) = (Authority::new(), Etcd::start(), Origin::start(), Files::new());
-    ask_for_a_user(&etcd);
+    etcd.ask_for_user("node", "s3cret-of-etcd");
     let identity = authority.sign(HOST);
     let key = identity.key.lines().nth(1).expect("a line of base64").to_owned();
     files.put_roots(&[&authority]);

@@ -1,7 +1,6 @@
 //! The processes of a run: nodes of both adapters behind proxies, and their etcd.
 
 use std::fmt;
-use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use super::{Plan, wait_for};
 use crate::http::{self, path};
 use crate::program::async_std_node;
 use crate::proxy::Proxy;
-use crate::{Etcd, Process, Signal, ensure, groupcache, grpc, reserve};
+use crate::{Etcd, Process, Signal, ensure, groupcache, grpc, reserve, resident};
 
 const START: Duration = Duration::from_secs(30);
 /// What a client gives a request: well above what a node gives it. Whoever is still without an answer then has met a hang.
@@ -169,11 +168,7 @@ impl Member {
 
     /// Bytes of memory that its process has resident.
     fn resident(&self) -> Option<u64> {
-        let pid = self.process.as_ref()?.pid();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-        Some(kib << 10)
+        resident(self.process.as_ref()?.pid()).ok()
     }
 }
 

@@ -1,6 +1,5 @@
 //! `compare memory`: what an entry takes beside the bytes of its key and its value.
 
-use std::fs;
 use std::hint::black_box;
 
 use serde_json::{Value, json};
@@ -99,10 +98,7 @@ fn child(setting: &Setting, args: &[String]) -> Outcome<Value> {
 
 /// Resident bytes of this process.
 fn resident() -> Outcome<usize> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS in /proc/self/status")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<usize>()? << 10)
+    Ok(usize::try_from(crate::resident(std::process::id())?)?)
 }
 
 #[cfg(test)]
