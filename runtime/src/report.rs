@@ -19,10 +19,7 @@ impl Stats {
         links: impl Iterator<Item = LinkStats>,
         further: [(&'static str, u64); 2],
     ) -> Self {
-        let mut all = BTreeMap::new();
-        shards.each(|name, count| {
-            all.insert(name, count);
-        });
+        let mut all = counts(shards);
         let mut total = LinkStats::default();
         links.for_each(|link| total.add(&link));
         let totals = [
@@ -45,10 +42,7 @@ impl Stats {
     }
 
     pub(crate) fn of_group(group: &GroupStats) -> Self {
-        let mut all = BTreeMap::new();
-        group.counts.each(|name, count| {
-            all.insert(name, count);
-        });
+        let mut all = counts(&group.counts);
         all.extend([("entries", group.entries), ("bytes", group.bytes), ("flights", group.flights)]);
         Self(all)
     }
@@ -63,6 +57,14 @@ impl Stats {
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.0.iter().map(|(&name, &count)| (name, count))
     }
+}
+
+fn counts(stats: &ShardStats) -> BTreeMap<&'static str, u64> {
+    let mut all = BTreeMap::new();
+    stats.each(|name, count| {
+        all.insert(name, count);
+    });
+    all
 }
 
 /// A peer as this node sees it.

@@ -435,16 +435,13 @@ impl Fetch {
 
 impl Fetch {
     async fn fetch(&mut self, channel: &PeerChannel) -> BatchEnd {
+        if self.batch.protocol == Protocol::Batched {
+            self.engine.top_up(&self.peer, &mut self.batch);
+        }
+        self.engine.meter.batch_sent(&self.peer, self.batch.items.len());
         match self.batch.protocol {
-            Protocol::Batched => {
-                self.engine.top_up(&self.peer, &mut self.batch);
-                self.engine.meter.batch_sent(&self.peer, self.batch.items.len());
-                self.engine.fetch_batch(&self.peer, channel, &self.batch).await
-            }
-            Protocol::Single => {
-                self.engine.meter.batch_sent(&self.peer, self.batch.items.len());
-                self.engine.fetch_single(&self.peer, channel, &self.batch).await
-            }
+            Protocol::Batched => self.engine.fetch_batch(&self.peer, channel, &self.batch).await,
+            Protocol::Single => self.engine.fetch_single(&self.peer, channel, &self.batch).await,
         }
     }
 }
