@@ -33,7 +33,7 @@ use crate::trace::{Propagator, Tracer};
 use crate::transport::TransportConfig;
 use crate::watch::{HotKeys, Watch};
 
-pub(crate) use self::callers::LookUp;
+pub(crate) use self::callers::{LookUp, Waiting};
 use self::intents::Running;
 pub(crate) use self::membership::{Control, RegistryTimes};
 use self::wait::Waiter;

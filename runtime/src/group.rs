@@ -1,17 +1,21 @@
 //! A group: a namespace of keys with one origin, and what callers ask of it.
 
 use std::fmt;
+use std::future::Future;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use groupcache_core::{
     Answer, ConfigError, Failure, FailureKind, Fetched, GroupConfig, Instant, Invalidation, Key, Level, Route,
 };
 use serde::Serialize;
 
-use crate::engine::{Engine, LookUp, ME};
+use crate::engine::{Engine, LookUp, ME, Waiting};
 use crate::error::{Error, ErrorKind};
 use crate::groups::GroupEntry;
 use crate::retriever::Retriever;
@@ -75,39 +79,46 @@ impl<R> Group<R> {
     ///
     /// # Errors
     /// See [`ErrorKind`]. "Not found" is an error with a kind of its own; an empty value is a value.
-    pub async fn get(&self, key: &str) -> Result<ByteView, Error> {
-        self.get_within(key, self.engine.config.shard.load_timeout).await
+    pub fn get<'a>(
+        &'a self,
+        key: &'a str,
+    ) -> impl Future<Output = Result<ByteView, Error>> + Send + use<'a, R> {
+        self.get_within(key, self.engine.config.shard.load_timeout)
     }
 
     /// Like [`get`](Self::get), for a caller that waits no longer than `limit`.
     ///
     /// # Errors
     /// Also [`ErrorKind::Deadline`], when `limit` is over.
-    pub async fn get_within(&self, key: &str, limit: Duration) -> Result<ByteView, Error> {
-        let looked_up = self.look_up(key, limit);
-        looked_up.await.map(|fetched| fetched.value.into()).map_err(|failure| self.error(failure))
+    pub fn get_within<'a>(
+        &'a self,
+        key: &'a str,
+        limit: Duration,
+    ) -> impl Future<Output = Result<ByteView, Error>> + Send + use<'a, R> {
+        Get::new(self, key, limit, |_: &Self, fetched: Fetched| ByteView::from(fetched.value))
     }
 
     /// Like [`get`](Self::get), and tells where the value came from.
     ///
     /// # Errors
     /// Those of [`get`](Self::get).
-    pub async fn lookup(&self, key: &str) -> Result<Lookup, Error> {
-        self.lookup_within(key, self.engine.config.shard.load_timeout).await
+    pub fn lookup<'a>(
+        &'a self,
+        key: &'a str,
+    ) -> impl Future<Output = Result<Lookup, Error>> + Send + use<'a, R> {
+        self.lookup_within(key, self.engine.config.shard.load_timeout)
     }
 
     /// Like [`lookup`](Self::lookup), for a caller that waits no longer than `limit`.
     ///
     /// # Errors
     /// Those of [`get_within`](Self::get_within).
-    pub async fn lookup_within(&self, key: &str, limit: Duration) -> Result<Lookup, Error> {
-        let looked_up = self.look_up(key, limit);
-        looked_up.await.map(|fetched| self.lookup_of(fetched)).map_err(|failure| self.error(failure))
-    }
-
-    fn look_up(&self, key: &str, limit: Duration) -> LookUp<'_> {
-        let key = self.engine.hashed(self.entry.id, key.as_bytes());
-        self.engine.look_up(&key, limit, Route::Cluster)
+    pub fn lookup_within<'a>(
+        &'a self,
+        key: &'a str,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Lookup, Error>> + Send + use<'a, R> {
+        Get::new(self, key, limit, Self::lookup_of)
     }
 
     /// The values of many keys: one answer for each, in the order of `keys`, each a value or its own error. Like that many [`get`](Self::get)s at the same
@@ -213,6 +224,60 @@ impl<R> Group<R> {
             return Error::new(failure.kind, format!("no such group: `{}`", self.entry.name));
         }
         failure.into()
+    }
+}
+
+/// A look-up of one key, which begins when it is first polled; `answer` puts what comes in the caller's terms.
+///
+/// Written by hand: an `async fn` within another keeps the arguments of both, and moves the answer from the one to the other.
+struct Get<'a, R, A> {
+    group: &'a Group<R>,
+    stage: Stage<'a>,
+    answer: A,
+}
+
+enum Stage<'a> {
+    Begins { key: &'a str, limit: Duration },
+    Waits(Waiting<'a>),
+}
+
+impl<'a, R, A> Get<'a, R, A> {
+    const fn new(group: &'a Group<R>, key: &'a str, limit: Duration, answer: A) -> Self {
+        Self { group, stage: Stage::Begins { key, limit }, answer }
+    }
+}
+
+impl<R, A, T> Future for Get<'_, R, A>
+where
+    A: Fn(&Group<R>, Fetched) -> T + Unpin,
+{
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let group = self.group;
+        if let Stage::Begins { key, limit } = self.stage {
+            let key = group.engine.hashed(group.entry.id, key.as_bytes());
+            match group.engine.look_up(&key, limit, Route::Cluster) {
+                LookUp::Known(answer) => return Poll::Ready(self.finish(answer)),
+                LookUp::Waits(waiting) => self.stage = Stage::Waits(waiting),
+            }
+        }
+        let Stage::Waits(waiting) = &mut self.stage else { return Poll::Pending };
+        let answer = ready!(waiting.poll_unpin(context));
+        Poll::Ready(self.finish(answer))
+    }
+}
+
+impl<R, A, T> Get<'_, R, A>
+where
+    A: Fn(&Group<R>, Fetched) -> T,
+{
+    #[inline]
+    fn finish(&self, answer: Answer) -> Result<T, Error> {
+        match answer {
+            Ok(fetched) => Ok((self.answer)(self.group, fetched)),
+            Err(failure) => Err(self.group.error(failure)),
+        }
     }
 }
 

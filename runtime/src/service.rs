@@ -94,7 +94,7 @@ impl PeerService for Service {
     ) -> Result<Served, Failure> {
         let key = HashedKey::new(self.group(group)?.id, key, hash);
         let limit = limit.unwrap_or(self.engine.config.shard.load_timeout);
-        self.served(self.engine.load(&key, limit, Route::LocalOnly, trace).await)
+        self.served(self.engine.load(&key, limit, Route::LocalOnly, trace).answer().await)
     }
 
     async fn invalidate(&self, group: &str, key: Option<&[u8]>) -> Result<(), Failure> {

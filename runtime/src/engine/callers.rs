@@ -42,6 +42,7 @@ impl Engine {
 
     /// Looks a key up, and starts or joins its load where it is not there. To be awaited, for `limit` at most. Cancel-safe: dropped, it leaves no waiter
     /// behind.
+    #[inline]
     pub(crate) fn look_up(
         self: &Arc<Self>,
         key: &HashedKey<'_>,
@@ -50,7 +51,7 @@ impl Engine {
     ) -> LookUp<'_> {
         self.note_key(key);
         match self.peek(key) {
-            Some(answer) => LookUp::Known(Some(answer)),
+            Some(answer) => LookUp::Known(answer),
             None => self.load(key, limit, route, None),
         }
     }
@@ -83,7 +84,7 @@ impl Engine {
             Err(refused) => Err(refused.error.into()),
         };
         self.answered(timing, traced.as_deref(), &answer);
-        LookUp::Known(Some(answer))
+        LookUp::Known(answer)
     }
 
     fn traced(
@@ -237,25 +238,24 @@ impl Engine {
     }
 }
 
-/// A look-up under way. Small, and no larger than it is while it waits: a stampede is many of these.
+/// What has come of a look-up.
+#[allow(clippy::large_enum_variant)] // It is taken apart where it is made.
 pub(crate) enum LookUp<'a> {
-    /// Taken when it is polled.
-    Known(Option<Answer>),
+    Known(Answer),
     Waits(Waiting<'a>),
 }
 
-impl Future for LookUp<'_> {
-    type Output = Answer;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
-        match &mut *self {
-            Self::Known(answer) => answer.take().map_or(Poll::Pending, Poll::Ready),
-            Self::Waits(waiting) => waiting.poll_answer(context),
+impl LookUp<'_> {
+    /// Its answer, when it is there.
+    pub(crate) async fn answer(self) -> Answer {
+        match self {
+            Self::Known(answer) => answer,
+            Self::Waits(waiting) => waiting.await,
         }
     }
 }
 
-/// A caller that waits. Dropped before it was served, it takes its waiter back.
+/// A caller that waits. Small: a stampede is many of these. Dropped before it was served, it takes its waiter back.
 pub(crate) struct Waiting<'a> {
     engine: &'a Arc<Engine>,
     ticket: Option<Ticket>,
@@ -265,8 +265,10 @@ pub(crate) struct Waiting<'a> {
     timer: Option<BoxFuture<'static, ()>>,
 }
 
-impl Waiting<'_> {
-    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Answer> {
+impl Future for Waiting<'_> {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
         let answer = match self.promised.poll_unpin(context) {
             Poll::Ready(answer) => {
                 self.ticket = None;

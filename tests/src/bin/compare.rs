@@ -24,6 +24,8 @@ Examples:
   compare ring hitrate --quick          two comparisons, a minute each at most
   compare all --check                   everything; writes tests/RESULTS.md; exits with 1 when a target is missed
   compare hitrate --trace a.u32.zst     on a trace of your own as well
+  compare remote --only 'hyper, tokio' --case 'get, 100 B, 1 in'
+                                        one contender in one case, for a profile
   compare hits --json hits.json         every sample of every round
 
 Exit codes: 0 measured (with --check: every target holds), 1 a target is missed or something could not be measured, 2 wrong usage.";
@@ -52,6 +54,15 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     trace: Vec<PathBuf>,
 
+    /// For hits, memory and remote: only contenders whose names contain NAME, and the targets that are about them. May be given several times. For
+    /// profiles: not with `all`.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+
+    /// For remote: only cases whose names contain TEXT. May be given several times. For profiles: not with `all`.
+    #[arg(long, value_name = "TEXT")]
+    case: Vec<String>,
+
     /// Does one thing for another process of this program.
     #[arg(long, hide = true, num_args = 1.., allow_hyphen_values = true)]
     child: Vec<String>,
@@ -71,7 +82,13 @@ impl Options {
     }
 
     fn setting(&self) -> Setting {
-        Setting { quick: self.quick, traces: self.trace.clone(), meter: count }
+        Setting {
+            quick: self.quick,
+            traces: self.trace.clone(),
+            only: self.only.clone(),
+            cases: self.case.clone(),
+            meter: count,
+        }
     }
 }
 
@@ -97,9 +114,18 @@ fn main() -> ExitCode {
 /// Whether nothing was missed that was to be checked.
 fn compare(options: &Options) -> Outcome<bool> {
     let setting = options.setting();
+    if options.wants(ALL) && !setting.is_whole() {
+        return Err(
+            "`all` writes down what was measured of everybody: leave out --only and --case, or name the comparisons"
+                .into(),
+        );
+    }
     let mut reports = Vec::new();
     for subject in SUBJECTS.iter().filter(|subject| options.wants(ALL) || options.wants(subject.name)) {
-        let report = (subject.run)(&setting).map_err(|error| format!("{}: {error}", subject.name))?;
+        let mut report = (subject.run)(&setting).map_err(|error| format!("{}: {error}", subject.name))?;
+        if !setting.is_whole() {
+            report.forget_unmeasured();
+        }
         println!("{report}");
         reports.push(report);
     }

@@ -30,11 +30,12 @@ fn run(setting: &Setting) -> Outcome<Report> {
     let mut threads = vec![1, 2, cores];
     threads.dedup();
     threads.retain(|&threads| threads <= cores.max(2));
+    let contenders: Vec<_> = CONTENDERS.iter().filter(|it| setting.wants(it.name)).collect();
     let (rounds, keys) = (setting.pick(9, 3), setting.pick(KEYS[0], KEYS[1]));
-    let progress = Progress::new(SUBJECT.name, 2 * CONTENDERS.len() * (1 + rounds * threads.len()));
+    let progress = Progress::new(SUBJECT.name, 2 * contenders.len() * (1 + rounds * threads.len()));
     for (cached, entries) in [("10 %", keys / 10), ("100 %", keys)] {
         let mut warm = Vec::new();
-        for contender in CONTENDERS {
+        for &contender in &contenders {
             progress.begin(&format!("{cached} cached, filling {}", contender.name));
             warm.push(Warm::new(contender, keys, entries, setting)?);
             progress.done();

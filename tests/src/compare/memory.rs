@@ -29,9 +29,10 @@ const ENTRIES: u32 = 1_000_000;
 
 fn run(setting: &Setting) -> Outcome<Report> {
     let mut report = Report::new(SUBJECT.name, METHOD);
-    let progress = Progress::new(SUBJECT.name, CONTENDERS.len());
+    let contenders: Vec<_> = CONTENDERS.iter().filter(|it| setting.wants(it.name)).collect();
+    let progress = Progress::new(SUBJECT.name, contenders.len());
     let mut beyond = Vec::new();
-    for contender in CONTENDERS {
+    for contender in contenders {
         progress.begin(contender.name);
         let told = run_child(setting, SUBJECT.name, &[contender.name.to_owned()])?;
         let figure = |name: &str| told[name].as_f64().ok_or_else(|| format!("{}: no {name}", contender.name));

@@ -72,6 +72,10 @@ pub struct Setting {
     pub quick: bool,
     /// Traces to replay beside the generated ones.
     pub traces: Vec<PathBuf>,
+    /// Of `hits`, `memory` and `remote`: only contenders whose names have one of these texts in them. Empty: all.
+    pub only: Vec<String>,
+    /// Of `remote`: only cases whose names have one of these texts in them. Empty: all.
+    pub cases: Vec<String>,
     /// What the program's allocator counts.
     pub meter: Meter,
 }
@@ -82,6 +86,28 @@ impl Setting {
     pub fn pick<T>(&self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
     }
+
+    /// Whether everybody is measured in every case.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.only.is_empty() && self.cases.is_empty()
+    }
+
+    /// Whether a contender takes part.
+    #[must_use]
+    pub fn wants(&self, contender: &str) -> bool {
+        is_among(contender, &self.only)
+    }
+
+    /// Whether a case is measured.
+    #[must_use]
+    pub fn wants_case(&self, case: &str) -> bool {
+        is_among(case, &self.cases)
+    }
+}
+
+fn is_among(name: &str, texts: &[String]) -> bool {
+    texts.is_empty() || texts.iter().any(|text| name.contains(text.as_str()))
 }
 
 /// Counts what a call allocates on its thread.

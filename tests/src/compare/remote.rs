@@ -124,11 +124,13 @@ fn cases(setting: &Setting, value: usize) -> Vec<Case> {
         in_flight.iter().map(|&in_flight| Case { by, in_flight, value }).collect()
     };
     // More than 32 calls of 32 keys may be more loads of a group at a time than a node takes on by default.
-    match (setting.quick, value) {
+    let mut cases = match (setting.quick, value) {
         (false, _) | (true, 100) => [of(By::Get, &[1, 64, 1024]), of(By::GetMany, &[1, MANY_CALLS])].concat(),
         (true, 4096) => [of(By::Get, &[64]), of(By::GetMany, &[MANY_CALLS])].concat(),
         (true, _) => of(By::Get, &[64]),
-    }
+    };
+    cases.retain(|case| setting.wants_case(&case.name()));
+    cases
 }
 
 /// The name of key `number`: 16 bytes.
@@ -253,7 +255,11 @@ fn run(setting: &Setting) -> Outcome<Report> {
     let rounds = setting.pick(7, 3);
     let time = setting.pick(Duration::from_secs(1), Duration::from_millis(150));
     let sizes = [(100, 1 << 16), (4 << 10, 1 << 14), (64 << 10, setting.pick(1 << 13, 1 << 11))];
-    let steps: usize = sizes.iter().flat_map(|&(value, _)| cases(setting, value)).map(contenders).sum();
+    let steps: usize = sizes
+        .iter()
+        .flat_map(|&(value, _)| cases(setting, value))
+        .map(|case| contenders(setting, case))
+        .sum();
     let progress = Progress::new(SUBJECT.name, steps * rounds);
     for (value, keys) in sizes {
         for by in [By::Get, By::GetMany] {
@@ -261,7 +267,8 @@ fn run(setting: &Setting) -> Outcome<Report> {
                 continue;
             }
             let who: &[Who] = if by == By::Get { &Who::SINGLE } else { &Who::MANY };
-            let started = who.iter().map(|&who| Contender::start(who, value, keys));
+            let wanted = who.iter().filter(|who| setting.wants(&who.name()));
+            let started = wanted.map(|&who| Contender::start(who, value, keys));
             let mut contenders = started.collect::<Outcome<Vec<_>>>()?;
             for case in cases(setting, value).into_iter().filter(|case| case.by == by) {
                 compare(&mut contenders, case, rounds, time, &progress)?;
@@ -273,8 +280,9 @@ fn run(setting: &Setting) -> Outcome<Report> {
     Ok(report)
 }
 
-const fn contenders(case: Case) -> usize {
-    if matches!(case.by, By::Get) { Who::SINGLE.len() } else { Who::MANY.len() }
+fn contenders(setting: &Setting, case: Case) -> usize {
+    let who: &[Who] = if case.by == By::Get { &Who::SINGLE } else { &Who::MANY };
+    who.iter().filter(|who| setting.wants(&who.name())).count()
 }
 
 fn compare(

@@ -111,6 +111,11 @@ impl Report {
         self.targets.push(Target { what: what.into(), bound, measured, holds: bound.admits(measured) });
     }
 
+    /// Drops the targets that could not be measured, where not all contenders took part.
+    pub fn forget_unmeasured(&mut self) {
+        self.targets.retain(|target| !target.measured.is_nan());
+    }
+
     /// The targets that are missed.
     pub fn missed(&self) -> impl Iterator<Item = &Target> {
         self.targets.iter().filter(|target| !target.holds)

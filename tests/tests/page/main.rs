@@ -4,6 +4,7 @@
 
 mod browser;
 mod commands;
+mod token;
 mod top;
 
 use std::path::PathBuf;
