@@ -24,6 +24,7 @@ use hyper::client::conn::http2::{Builder, Connection as Http2Connection, SendReq
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::body::Http2;
+use super::cork::Corked;
 use super::deadline::within;
 use super::pulse::Pulse;
 use super::tasks::{Spawner, Tasks};
@@ -200,7 +201,7 @@ impl PeerChannel {
 
         let (spawner, tasks) = Tasks::new();
         let (http, connection) = http2(rt, spawner.clone(), protocol, config)
-            .handshake(io)
+            .handshake(tasks.corked(io))
             .await
             .map_err(|source| TransportError::Handshake { addr: addr.to_owned(), source })?;
         let (cut, cut_off) = oneshot::channel();
@@ -408,7 +409,7 @@ fn http2(
     builder
 }
 
-type Http2Io = Http2Connection<Box<dyn Connection>, tonic::body::Body, Spawner>;
+type Http2Io = Http2Connection<Corked<Box<dyn Connection>>, tonic::body::Body, Spawner>;
 
 impl Closed {
     const fn broken(cause: Cause) -> Self {

@@ -5,9 +5,11 @@
 
 mod answers;
 mod authority;
+mod bell;
 mod body;
 mod caller;
 mod client;
+mod cork;
 mod deadline;
 mod handler;
 mod pulse;

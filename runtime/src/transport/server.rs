@@ -174,7 +174,8 @@ impl PeerServer {
             self.clone()
         };
         let service = service_fn(move |request| server.route(request));
-        let mut connection = pin!(self.http2(spawner).serve_connection(Tolerant::new(io), service));
+        let io = tasks.corked(Tolerant::new(io));
+        let mut connection = pin!(self.http2(spawner).serve_connection(io, service));
 
         if let Some(age) = self.handler.config.max_age {
             // Whatever ends first: what comes next sees it again, but for the age.

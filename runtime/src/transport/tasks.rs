@@ -7,12 +7,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_channel::mpsc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
+use super::bell::Bell;
+use super::cork::{Cork, Corked};
 use crate::rt::BoxFuture;
 
 /// hyper's executor: hands tasks to the [`Tasks`] that it belongs to. What is spawned after they are gone is dropped.
@@ -50,6 +52,12 @@ impl Spawner {
 
 /// The tasks of one connection. Polled by the connection's own task; dropping it drops them.
 pub(super) struct Tasks {
+    parts: Parts,
+    bell: Bell,
+    cork: Cork,
+}
+
+struct Parts {
     spawned: mpsc::UnboundedReceiver<Spawned>,
     running: FuturesUnordered<BoxFuture<'static, ()>>,
     calls: FuturesUnordered<BoxFuture<'static, ()>>,
@@ -57,30 +65,47 @@ pub(super) struct Tasks {
     later: Vec<BoxFuture<'static, ()>>,
 }
 
-/// How often a connection that spawns more in its turn is polled again before others have theirs.
-const ROUNDS: usize = 16;
-
 impl Tasks {
     pub(super) fn new() -> (Spawner, Self) {
         let (sender, spawned) = mpsc::unbounded();
         let (running, calls) = (FuturesUnordered::new(), FuturesUnordered::new());
-        (Spawner(sender), Self { spawned, running, calls, later: Vec::new() })
+        let parts = Parts { spawned, running, calls, later: Vec::new() };
+        (Spawner(sender), Self { parts, bell: Bell::new(), cork: Cork::default() })
     }
 
     /// Runs whatever can run. Ready when no task is left: more may be spawned after that.
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.begin_turn();
-        self.poll_tasks(cx)
+        let (Self { parts, bell, .. }, task) = (self, cx.waker());
+        parts.begin_turn();
+        bell.turn(task, |cx| parts.poll(cx, task))
     }
 
+    /// Drops hyper's tasks, which do not end by themselves when a peer is silent. Calls are left, to see that they have failed and why.
+    pub(super) fn cut(&mut self) {
+        self.parts.running.clear();
+    }
+
+    /// What the connection is to write to, in place of `io`: what is written in a turn goes out in one piece.
+    pub(super) fn corked<C>(&self, io: C) -> Corked<C> {
+        self.cork.around(io)
+    }
+
+    /// `connection`, with these tasks run beside it.
+    pub(super) fn drive<C: Future + Unpin>(&mut self, connection: C) -> Driven<'_, C> {
+        Driven { tasks: self, connection }
+    }
+}
+
+impl Parts {
     /// What was to wait for a turn has waited for one.
     fn begin_turn(&mut self) {
         self.calls.extend(self.later.drain(..));
     }
 
-    fn poll_tasks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Runs whatever can run. `task` is the waker of the task itself, for what is to wait for its next turn.
+    fn poll(&mut self, cx: &mut Context<'_>, task: &Waker) -> Poll<()> {
         loop {
-            self.take_spawned(cx);
+            self.take_spawned(cx, task);
             // Calls first: what they ask for goes out in the same turn.
             let call = self.calls.poll_next_unpin(cx);
             match (call, self.running.poll_next_unpin(cx)) {
@@ -92,33 +117,23 @@ impl Tasks {
         }
     }
 
-    /// Takes on what was spawned. Whether there was anything.
-    fn take_spawned(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut any = false;
+    /// Takes on what was spawned. What is spawned after that rings.
+    fn take_spawned(&mut self, cx: &mut Context<'_>, task: &Waker) {
         while let Poll::Ready(Some(spawned)) = self.spawned.poll_next_unpin(cx) {
-            any = true;
             match spawned {
                 Spawned::Task(task) => self.running.push(task),
                 Spawned::Call(call, false) => self.calls.push(call),
                 Spawned::Call(call, true) => {
                     self.later.push(call);
-                    cx.waker().wake_by_ref();
+                    task.wake_by_ref();
                 }
             }
         }
-        any
-    }
-
-    /// Drops hyper's tasks, which do not end by themselves when a peer is silent. Calls are left, to see that they have failed and why.
-    pub(super) fn cut(&mut self) {
-        self.running.clear();
-    }
-
-    /// `connection`, with these tasks run beside it.
-    pub(super) fn drive<C: Future + Unpin>(&mut self, connection: C) -> Driven<'_, C> {
-        Driven { tasks: self, connection }
     }
 }
+
+/// After how many rounds of a turn what has been written is sent, though more may come.
+const CORKED: usize = 8;
 
 /// A connection and its tasks. Resolves with the connection, whatever its tasks do.
 pub(super) struct Driven<'a, C> {
@@ -130,18 +145,20 @@ impl<C: Future + Unpin> Future for Driven<'_, C> {
     type Output = C::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
-        self.tasks.begin_turn();
-        // Tasks first: what they write goes out in the connection's turn.
-        let _ = self.tasks.poll_tasks(cx);
-        for _ in 0..ROUNDS {
-            let result = Pin::new(&mut self.connection).poll(cx);
-            if result.is_ready() || !self.tasks.take_spawned(cx) {
-                return result;
+        let (Self { tasks: Tasks { parts, bell, cork }, connection }, task) = (&mut *self, cx.waker());
+        parts.begin_turn();
+        cork.put_in();
+        let mut rounds = 0;
+        bell.turn(task, |cx| {
+            // Tasks first: what they write goes out in the connection's round. Those that it spawns ring, and have theirs in the next.
+            let _ = parts.poll(cx, task);
+            let result = Pin::new(&mut *connection).poll(cx);
+            rounds += 1;
+            if !bell.is_rung() || rounds == CORKED {
+                // Rings where anything is to be sent.
+                cork.pull();
             }
-            // Those that the connection has just spawned: what they write goes out in the next round.
-            let _ = self.tasks.poll_tasks(cx);
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+            result
+        })
     }
 }
