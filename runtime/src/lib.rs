@@ -12,6 +12,7 @@ extern crate self as groupcache_runtime;
 #[doc(hidden)]
 pub mod __fuzz;
 mod alarm;
+mod bell;
 mod builder;
 mod clock;
 mod engine;

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::{Either, join_all, select};
@@ -11,6 +12,7 @@ use shuttle::sync::atomic::{AtomicU64, Ordering};
 use super::rt::ModelRuntime;
 use super::{check, numbered, time};
 use crate::alarm::Alarm;
+use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::{ErrorKind, Group, OnAbandoned, RetrieveError, Server, ServerBuilder};
 use groupcache_core::{Instant, Wake};
@@ -253,5 +255,34 @@ fn the_alarm_goes_off_at_the_earliest_of_what_is_wanted() {
         time::advance(Duration::from_secs(3));
         // A wake-up that is lost leaves nobody who could go on.
         block_on(sleeper).expect("nobody panics");
+    });
+}
+
+#[test]
+fn whoever_rings_while_a_task_has_its_turn_is_seen_by_it() {
+    check(1_000, || {
+        let (bell, seen) = (Bell::new(), Arc::new(AtomicU64::new(0)));
+        let (sender, receiver) = shuttle::sync::mpsc::channel::<Waker>();
+        let mut sender = Some(sender);
+        let ringer = {
+            let seen = Arc::clone(&seen);
+            shuttle::thread::spawn(move || {
+                let waker = receiver.recv().expect("the task hands out its waker");
+                for _ in 0..3 {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                    waker.wake_by_ref();
+                }
+            })
+        };
+        // A ring that is lost leaves nobody who could go on.
+        block_on(std::future::poll_fn(|cx| {
+            bell.turn(cx.waker(), |cx| {
+                if let Some(sender) = sender.take() {
+                    sender.send(cx.waker().clone()).expect("it is received");
+                }
+                if seen.load(Ordering::SeqCst) == 3 { Poll::Ready(()) } else { Poll::Pending }
+            })
+        }));
+        ringer.join().expect("nobody panics");
     });
 }

@@ -67,6 +67,11 @@ impl<C: Write + Unpin> Corked<C> {
         self.held.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) const fn io(&self) -> &C {
+        &self.io
+    }
+
     /// Takes `bufs` in, where they are few bytes.
     fn hold(&mut self, bufs: &[IoSlice<'_>]) -> Option<usize> {
         let len = bufs.iter().map(|buf| buf.len()).sum::<usize>();
@@ -172,7 +177,7 @@ impl<C: Read + Write + Unpin> Read for Corked<C> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::task::{Wake, Waker};
 
@@ -191,12 +196,18 @@ mod tests {
     }
 
     /// Takes a few bytes at a time, and says when a system call was made.
-    struct Sink {
-        taken: Vec<u8>,
-        calls: usize,
+    pub(in super::super) struct Sink {
+        pub(in super::super) taken: Vec<u8>,
+        pub(in super::super) calls: usize,
         /// Bytes that a call takes; none: it is full.
         room: usize,
         flushes: usize,
+    }
+
+    impl Sink {
+        pub(in super::super) const fn new(room: usize) -> Self {
+            Self { taken: Vec::new(), calls: 0, room, flushes: 0 }
+        }
     }
 
     impl Write for Sink {
@@ -245,7 +256,7 @@ mod tests {
 
     fn corked(room: usize) -> (Cork, Corked<Sink>) {
         let cork = Cork::default();
-        let corked = cork.around(Sink { taken: Vec::new(), calls: 0, room, flushes: 0 });
+        let corked = cork.around(Sink::new(room));
         (cork, corked)
     }
 
@@ -271,7 +282,7 @@ mod tests {
         let (cork, mut to) = corked(usize::MAX);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
-        let mut flush = |to: &mut Corked<Sink>| {
+        let flush = |to: &mut Corked<Sink>| {
             let flushed = Pin::new(to).poll_flush(&mut Context::from_waker(&waker));
             assert!(matches!(flushed, Poll::Ready(Ok(()))));
             woken.0.load(Ordering::SeqCst)

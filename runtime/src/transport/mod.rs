@@ -5,7 +5,6 @@
 
 mod answers;
 mod authority;
-mod bell;
 mod body;
 mod caller;
 mod client;

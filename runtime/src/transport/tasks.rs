@@ -13,8 +13,8 @@ use futures_channel::mpsc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::bell::Bell;
 use super::cork::{Cork, Corked};
+use crate::bell::Bell;
 use crate::rt::BoxFuture;
 
 /// hyper's executor: hands tasks to the [`Tasks`] that it belongs to. What is spawned after they are gone is dropped.
@@ -160,5 +160,90 @@ impl<C: Future + Unpin> Future for Driven<'_, C> {
             }
             result
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use futures_util::FutureExt;
+    use futures_util::future::poll_fn;
+
+    use super::super::cork::Corked;
+    use super::super::cork::tests::Sink;
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// What HTTP/2 does: writes what it was given, and flushes whenever it is polled.
+    fn flushing(
+        io: &mut Corked<Sink>,
+        given: &mut mpsc::UnboundedReceiver<&'static str>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        use hyper::rt::Write;
+        while let Poll::Ready(Some(bytes)) = given.poll_next_unpin(cx) {
+            assert!(Pin::new(&mut *io).poll_write(cx, bytes.as_bytes()).is_ready());
+        }
+        assert!(Pin::new(io).poll_flush(cx).is_ready());
+        Poll::Pending
+    }
+
+    #[test]
+    fn what_a_connection_and_its_tasks_write_in_a_turn_is_one_packet_and_nobody_is_woken_for_it() {
+        let (spawner, mut tasks) = Tasks::new();
+        let (give, mut given) = mpsc::unbounded();
+        let mut io = tasks.corked(Sink::new(usize::MAX));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        // As a request: the connection writes the headers, and spawns what writes the body.
+        let (mut bodies, body) = (0, give.clone());
+        give.unbounded_send("headers").expect("it listens");
+        let mut connection = poll_fn(|cx| {
+            if bodies == 0 {
+                bodies += 1;
+                let body = body.clone();
+                hyper::rt::Executor::execute(&spawner, async move {
+                    body.unbounded_send(" body").expect("it listens")
+                });
+            }
+            flushing(&mut io, &mut given, cx)
+        });
+        assert!(tasks.drive(&mut connection).poll_unpin(&mut cx).is_pending());
+        // At rest: polled again it writes nothing, and wants nothing.
+        assert!(tasks.drive(&mut connection).poll_unpin(&mut cx).is_pending());
+        drop(connection);
+        assert_eq!((io.io().taken.as_slice(), io.io().calls), (&b"headers body"[..], 1));
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_connection_that_is_itself_a_task_sends_what_it_has_written() {
+        let (spawner, mut tasks) = Tasks::new();
+        let (give, mut given) = mpsc::unbounded();
+        let io = Arc::new(std::sync::Mutex::new(tasks.corked(Sink::new(usize::MAX))));
+        let (woken, its) = (Arc::new(Woken::default()), Arc::clone(&io));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        hyper::rt::Executor::execute(
+            &spawner,
+            poll_fn(move |cx| flushing(&mut its.lock().expect("whole"), &mut given, cx)),
+        );
+        for calls in 1..=3 {
+            give.unbounded_send("x").expect("it listens");
+            assert!(tasks.drive(std::future::pending::<()>()).poll_unpin(&mut cx).is_pending());
+            assert_eq!(io.lock().expect("whole").io().calls, calls);
+        }
     }
 }
