@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 struct Block([u64; 8]);
 
 const BLOCK_BYTES: u64 = 64;
-/// A word of 64 bits for an expected entry.
-const ENTRIES_PER_BLOCK: u32 = 8;
+/// 2 words of 64 bits for an expected entry.
+const ENTRIES_PER_BLOCK: u32 = 4;
 /// The period of ageing, in increments for an expected entry. Halving halves the increments counted so far as well, as in TinyLFU.
 const PERIOD: u64 = 20;
 const MAX_COUNT: u8 = 15;
