@@ -241,6 +241,10 @@ enum Stage<'a> {
     Waits(Waiting<'a>),
 }
 
+// A stampede is many of these.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Get<'static, (), ()>>() <= 80);
+
 impl<'a, R, A> Get<'a, R, A> {
     const fn new(group: &'a Group<R>, key: &'a str, limit: Duration, answer: A) -> Self {
         Self { group, stage: Stage::Begins { key, limit }, answer }

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use super::Outcome;
 use super::keys::Stream;
 
-pub(super) use self::ours::{CORE, GROUP_ASYNC_STD, GROUP_TOKIO};
+pub(super) use self::ours::{CORE, GROUP_ASYNC_STD, GROUP_TOKIO, GROUP_TRACED};
 pub(super) use self::theirs::{GROUPCACHE, MOKA, QUICK_CACHE};
 
 /// A cache of text keys and values of bytes.

@@ -4,7 +4,8 @@ use std::sync::Barrier;
 use std::thread;
 
 use super::caches::{
-    CONTENDERS, CORE, Cache, Contender, GROUP_ASYNC_STD, GROUP_TOKIO, GROUPCACHE, MOKA, QUICK_CACHE,
+    CONTENDERS, CORE, Cache, Contender, GROUP_ASYNC_STD, GROUP_TOKIO, GROUP_TRACED, GROUPCACHE, MOKA,
+    QUICK_CACHE,
 };
 use super::keys::{Stream, zipf};
 use super::{Bound, Outcome, Progress, Report, Samples, Setting, Subject, take_turns, thread_time};
@@ -30,7 +31,8 @@ fn run(setting: &Setting) -> Outcome<Report> {
     let mut threads = vec![1, 2, cores];
     threads.dedup();
     threads.retain(|&threads| threads <= cores.max(2));
-    let contenders: Vec<_> = CONTENDERS.iter().filter(|it| setting.wants(it.name)).collect();
+    let contenders: Vec<_> =
+        CONTENDERS.iter().chain([&GROUP_TRACED]).filter(|it| setting.wants(it.name)).collect();
     let (rounds, keys) = (setting.pick(9, 3), setting.pick(KEYS[0], KEYS[1]));
     let progress = Progress::new(SUBJECT.name, 2 * contenders.len() * (1 + rounds * threads.len()));
     for (cached, entries) in [("10 %", keys / 10), ("100 %", keys)] {
@@ -70,6 +72,7 @@ fn targets(report: &mut Report, case: &str) {
         (GROUP_ASYNC_STD, QUICK_CACHE, 1.0),
         (GROUP_TOKIO, GROUPCACHE, 0.2),
         (GROUP_ASYNC_STD, GROUPCACHE, 0.2),
+        (GROUP_TRACED, GROUP_TOKIO, 1.1),
     ];
     for (ours, theirs, most) in against {
         let what = format!("{case}: time of {} against {}", ours.name, theirs.name);

@@ -12,7 +12,9 @@ use groupcache_core::{
     ENTRY_OVERHEAD, Effects, GroupConfig, GroupId, HashedKey, Instant, Intent, Load, LoadRequest,
     Outcome as Origin, PeerId, Placement, Ring, RingEpoch, Shard, ShardConfig, Value, part_of,
 };
-use groupcache_runtime::{Group, RetrieveError, Server};
+use groupcache_runtime::trace::TraceIds;
+use groupcache_runtime::{Group, RetrieveError, Server, ServerBuilder};
+use groupcache_tokio::Tokio;
 
 use super::super::keys::{KEY, Stream, VALUE, value};
 use super::{Cache, Contender, Outcome, count};
@@ -20,6 +22,9 @@ use super::{Cache, Contender, Outcome, count};
 pub(in super::super) const CORE: Contender = Contender { name: "groupcache core", make: core };
 pub(in super::super) const GROUP_TOKIO: Contender =
     Contender { name: "groupcache Group::get, tokio", make: tokio };
+/// What tracing costs a hit: nothing, since a hit knows nothing of it.
+pub(in super::super) const GROUP_TRACED: Contender =
+    Contender { name: "groupcache Group::get, tokio, tracing on", make: traced };
 pub(in super::super) const GROUP_ASYNC_STD: Contender =
     Contender { name: "groupcache Group::get, async-std", make: async_std };
 
@@ -130,9 +135,21 @@ impl BlockOn for AsyncStd {
 }
 
 fn tokio(entries: usize) -> Outcome<Box<dyn Cache>> {
+    on_tokio(entries, |builder| builder)
+}
+
+fn traced(entries: usize) -> Outcome<Box<dyn Cache>> {
+    on_tokio(entries, |builder| builder.tracing(Arc::new(TraceIds::new())))
+}
+
+fn on_tokio(
+    entries: usize,
+    set: impl FnOnce(ServerBuilder<Tokio>) -> ServerBuilder<Tokio>,
+) -> Outcome<Box<dyn Cache>> {
     let runtime = ::tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
-    let server = groupcache_tokio::Server::builder().budget(budget(entries)).hot_per_mille(0).build()?;
+    let builder = groupcache_tokio::Server::builder().budget(budget(entries)).hot_per_mille(0);
+    let server = set(builder).build()?;
     drop(_inside);
     ours(server, runtime)
 }
