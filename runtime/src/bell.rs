@@ -80,29 +80,35 @@ impl Bell {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
     /// Counts how often a task is woken.
     #[derive(Default)]
-    struct Task(AtomicUsize);
+    pub(crate) struct Woken(AtomicUsize);
 
-    impl Wake for Task {
+    impl Woken {
+        pub(crate) fn counted() -> (Waker, Arc<Self>) {
+            let woken = Arc::new(Self::default());
+            (Waker::from(Arc::clone(&woken)), woken)
+        }
+
+        pub(crate) fn times(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Wake for Woken {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    fn woken(task: &Task) -> usize {
-        task.0.load(Ordering::SeqCst)
-    }
-
     #[test]
     fn a_part_that_rings_in_the_turn_has_another_round_and_wakes_nobody() {
-        let (bell, task) = (Bell::new(), Arc::new(Task::default()));
-        let waker = Waker::from(Arc::clone(&task));
+        let (bell, (waker, task)) = (Bell::new(), Woken::counted());
         let mut rounds = 0;
         let result = bell.turn(&waker, |cx| {
             rounds += 1;
@@ -112,13 +118,12 @@ mod tests {
             }
             Poll::<()>::Pending
         });
-        assert_eq!((result, rounds, woken(&task)), (Poll::Pending, 3, 0));
+        assert_eq!((result, rounds, task.times()), (Poll::Pending, 3, 0));
     }
 
     #[test]
     fn between_turns_the_task_is_woken_once() {
-        let (bell, task) = (Bell::new(), Arc::new(Task::default()));
-        let waker = Waker::from(Arc::clone(&task));
+        let (bell, (waker, task)) = (Bell::new(), Woken::counted());
         let mut kept = None;
         for turn in 1..=3 {
             let _pending = bell.turn(&waker, |cx| {
@@ -128,14 +133,13 @@ mod tests {
             let rings = kept.take().expect("a waker");
             rings.wake_by_ref();
             rings.wake();
-            assert_eq!(woken(&task), turn);
+            assert_eq!(task.times(), turn);
         }
     }
 
     #[test]
     fn a_task_that_never_comes_to_rest_lets_others_have_their_turn() {
-        let (bell, task) = (Bell::new(), Arc::new(Task::default()));
-        let waker = Waker::from(Arc::clone(&task));
+        let (bell, (waker, task)) = (Bell::new(), Woken::counted());
         let mut rounds = 0;
         for turn in 1..=2 {
             let result = bell.turn(&waker, |cx| {
@@ -143,20 +147,19 @@ mod tests {
                 cx.waker().wake_by_ref();
                 Poll::<()>::Pending
             });
-            assert_eq!((result, rounds, woken(&task)), (Poll::Pending, turn * ROUNDS, turn));
+            assert_eq!((result, rounds, task.times()), (Poll::Pending, turn * ROUNDS, turn));
         }
     }
 
     #[test]
     fn a_result_ends_the_turn_and_the_next_one_begins_with_a_round() {
-        let (bell, task) = (Bell::new(), Arc::new(Task::default()));
-        let waker = Waker::from(Arc::clone(&task));
+        let (bell, (waker, task)) = (Bell::new(), Woken::counted());
         for _ in 0..2 {
             let result = bell.turn(&waker, |cx| {
                 cx.waker().wake_by_ref();
                 Poll::Ready(7)
             });
-            assert_eq!((result, woken(&task)), (Poll::Ready(7), 0));
+            assert_eq!((result, task.times()), (Poll::Ready(7), 0));
         }
     }
 }

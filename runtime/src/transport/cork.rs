@@ -178,22 +178,12 @@ impl<C: Read + Write + Unpin> Read for Corked<C> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::task::{Wake, Waker};
+    use std::task::Waker;
 
     use hyper::rt::ReadBuf;
 
     use super::*;
-
-    /// Counts how often it is woken.
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
+    use crate::bell::tests::Woken;
 
     /// Takes a few bytes at a time, and says when a system call was made.
     pub(in super::super) struct Sink {
@@ -280,12 +270,11 @@ pub(super) mod tests {
     #[test]
     fn what_is_flushed_in_a_turn_goes_out_in_one_piece_behind_it() {
         let (cork, mut to) = corked(usize::MAX);
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
+        let (waker, woken) = Woken::counted();
         let flush = |to: &mut Corked<Sink>| {
             let flushed = Pin::new(to).poll_flush(&mut Context::from_waker(&waker));
             assert!(matches!(flushed, Poll::Ready(Ok(()))));
-            woken.0.load(Ordering::SeqCst)
+            woken.times()
         };
         for turn in 1..=3 {
             to.io.taken.clear();

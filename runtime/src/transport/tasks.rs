@@ -165,9 +165,7 @@ impl<C: Future + Unpin> Future for Driven<'_, C> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::sync::{Arc, Mutex};
 
     use futures_util::FutureExt;
     use futures_util::future::poll_fn;
@@ -175,15 +173,7 @@ mod tests {
     use super::super::cork::Corked;
     use super::super::cork::tests::Sink;
     use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
+    use crate::bell::tests::Woken;
 
     /// What HTTP/2 does: writes what it was given, and flushes whenever it is polled.
     fn flushing(
@@ -204,8 +194,7 @@ mod tests {
         let (spawner, mut tasks) = Tasks::new();
         let (give, mut given) = mpsc::unbounded();
         let mut io = tasks.corked(Sink::new(usize::MAX));
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
+        let (waker, woken) = Woken::counted();
         let mut cx = Context::from_waker(&waker);
         // As a request: the connection writes the headers, and spawns what writes the body.
         let (mut bodies, body) = (0, give.clone());
@@ -225,17 +214,16 @@ mod tests {
         assert!(tasks.drive(&mut connection).poll_unpin(&mut cx).is_pending());
         drop(connection);
         assert_eq!((io.io().taken.as_slice(), io.io().calls), (&b"headers body"[..], 1));
-        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+        assert_eq!(woken.times(), 0);
     }
 
     #[test]
     fn a_connection_that_is_itself_a_task_sends_what_it_has_written() {
         let (spawner, mut tasks) = Tasks::new();
         let (give, mut given) = mpsc::unbounded();
-        let io = Arc::new(std::sync::Mutex::new(tasks.corked(Sink::new(usize::MAX))));
-        let (woken, its) = (Arc::new(Woken::default()), Arc::clone(&io));
-        let waker = Waker::from(Arc::clone(&woken));
-        let mut cx = Context::from_waker(&waker);
+        let io = Arc::new(Mutex::new(tasks.corked(Sink::new(usize::MAX))));
+        let its = Arc::clone(&io);
+        let mut cx = Context::from_waker(Waker::noop());
         hyper::rt::Executor::execute(
             &spawner,
             poll_fn(move |cx| flushing(&mut its.lock().expect("whole"), &mut given, cx)),
