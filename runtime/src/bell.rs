@@ -5,10 +5,12 @@
 //! flight that was two threads too many at either end. A part that rings while the task runs has it take another round instead.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::sync::AtomicWaker;
-use crate::sync::atomic::{AtomicU8, Ordering};
+use futures_util::task::AtomicWaker;
+
+use crate::sync::others_may_run;
 
 /// How many rounds a task takes in its turn before others have theirs.
 const ROUNDS: usize = 16;
@@ -26,6 +28,7 @@ pub(crate) struct Bell {
     waker: Waker,
 }
 
+/// Not of the modelled kind: HTTP/2 wakes under locks that no model knows of, where nobody else may run. A turn is under none.
 #[derive(Debug)]
 struct Inner {
     state: AtomicU8,
@@ -63,17 +66,22 @@ impl Bell {
         mut round: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         // Before anything is looked at: who rings from then on has to be seen, by a round or by the task's waker.
+        others_may_run();
         self.inner.task.register(task);
+        others_may_run();
         for _ in 0..ROUNDS {
             self.inner.state.swap(IN_TURN, Ordering::AcqRel);
             let result = round(&mut Context::from_waker(&self.waker));
+            others_may_run();
             let ends = self.inner.state.compare_exchange(IN_TURN, 0, Ordering::AcqRel, Ordering::Acquire);
             if result.is_ready() || ends.is_ok() {
                 // A bell that is not asked again may stay rung: the next turn begins with a round.
                 return result;
             }
         }
+        others_may_run();
         self.inner.state.store(RUNG, Ordering::Release);
+        others_may_run();
         task.wake_by_ref();
         Poll::Pending
     }

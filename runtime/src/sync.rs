@@ -6,6 +6,9 @@
 mod real {
     pub(crate) use futures_util::task::AtomicWaker;
     pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
+
+    #[inline]
+    pub(crate) const fn others_may_run() {}
 }
 
 #[cfg(shuttle)]
@@ -18,7 +21,6 @@ mod modelled {
     #[derive(Debug, Default)]
     pub(crate) struct AtomicWaker {
         waker: futures_util::task::AtomicWaker,
-        point: atomic::AtomicBool,
     }
 
     impl AtomicWaker {
@@ -27,18 +29,19 @@ mod modelled {
         }
 
         pub(crate) fn register(&self, waker: &Waker) {
-            self.others_may_run();
+            others_may_run();
             self.waker.register(waker);
         }
 
         pub(crate) fn wake(&self) {
-            self.others_may_run();
+            others_may_run();
             self.waker.wake();
         }
+    }
 
-        fn others_may_run(&self) {
-            let _nothing = self.point.load(atomic::Ordering::SeqCst);
-        }
+    /// A point at which others may run, for what is made of atomics of the standard library.
+    pub(crate) fn others_may_run() {
+        let _nothing = atomic::AtomicBool::new(false).load(atomic::Ordering::SeqCst);
     }
 }
 
