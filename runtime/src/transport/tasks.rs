@@ -154,8 +154,8 @@ impl<C: Future + Unpin> Future for Driven<'_, C> {
             let _ = parts.poll(cx, task);
             let result = Pin::new(&mut *connection).poll(cx);
             rounds += 1;
-            if !bell.is_rung() || rounds == CORKED {
-                // Rings where anything is to be sent.
+            if result.is_ready() || !bell.is_rung() || rounds == CORKED {
+                // Rings where anything is to be sent. Behind a connection's end that is by tasks with calls in flight, without a cork.
                 cork.pull();
             }
             result
@@ -233,5 +233,25 @@ mod tests {
             assert!(tasks.drive(std::future::pending::<()>()).poll_unpin(&mut cx).is_pending());
             assert_eq!(io.lock().expect("whole").io().calls, calls);
         }
+    }
+    #[test]
+    fn what_is_written_behind_the_end_of_a_connection_is_sent() {
+        let (spawner, mut tasks) = Tasks::new();
+        let (give, mut given) = mpsc::unbounded();
+        let io = Arc::new(Mutex::new(tasks.corked(Sink::new(usize::MAX))));
+        let its = Arc::clone(&io);
+        let mut cx = Context::from_waker(Waker::noop());
+        hyper::rt::Executor::execute(
+            &spawner,
+            poll_fn(move |cx| flushing(&mut its.lock().expect("whole"), &mut given, cx)),
+        );
+        // It takes no more calls, and in the same round one of those in flight has something to send.
+        let ends = poll_fn(|_| {
+            give.unbounded_send("x").expect("it listens");
+            Poll::Ready(())
+        });
+        assert!(tasks.drive(ends).poll_unpin(&mut cx).is_ready());
+        assert!(tasks.poll_idle(&mut cx).is_pending());
+        assert_eq!(io.lock().expect("whole").io().taken, b"x");
     }
 }
