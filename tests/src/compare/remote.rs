@@ -258,7 +258,7 @@ fn run(setting: &Setting) -> Outcome<Report> {
     let steps: usize = sizes
         .iter()
         .flat_map(|&(value, _)| cases(setting, value))
-        .map(|case| contenders(setting, case))
+        .map(|case| who(setting, case.by).count())
         .sum();
     let progress = Progress::new(SUBJECT.name, steps * rounds);
     for (value, keys) in sizes {
@@ -266,9 +266,7 @@ fn run(setting: &Setting) -> Outcome<Report> {
             if !cases(setting, value).iter().any(|case| case.by == by) {
                 continue;
             }
-            let who: &[Who] = if by == By::Get { &Who::SINGLE } else { &Who::MANY };
-            let wanted = who.iter().filter(|who| setting.wants(&who.name()));
-            let started = wanted.map(|&who| Contender::start(who, value, keys));
+            let started = who(setting, by).map(|who| Contender::start(who, value, keys));
             let mut contenders = started.collect::<Outcome<Vec<_>>>()?;
             for case in cases(setting, value).into_iter().filter(|case| case.by == by) {
                 compare(&mut contenders, case, rounds, time, &progress)?;
@@ -280,9 +278,10 @@ fn run(setting: &Setting) -> Outcome<Report> {
     Ok(report)
 }
 
-fn contenders(setting: &Setting, case: Case) -> usize {
-    let who: &[Who] = if case.by == By::Get { &Who::SINGLE } else { &Who::MANY };
-    who.iter().filter(|who| setting.wants(&who.name())).count()
+/// Who is asked this way, and takes part.
+fn who(setting: &Setting, by: By) -> impl Iterator<Item = Who> {
+    let who: &[Who] = if by == By::Get { &Who::SINGLE } else { &Who::MANY };
+    who.iter().copied().filter(|who| setting.wants(&who.name()))
 }
 
 fn compare(
